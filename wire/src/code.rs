@@ -1,0 +1,1 @@
+//! Request codes, response codes, and the bits of the flags that messages carry.
