@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod body;
+pub mod check;
 pub mod code;
 pub mod ext;
 pub mod fastjson;
@@ -13,7 +14,9 @@ pub mod header;
 pub mod message_id;
 pub mod properties;
 pub mod record;
+mod scan;
 pub mod text;
+mod write;
 
 pub use ext::{ExtFields, ExtHeader, FieldError};
 pub use frame::{Frame, FrameError, FrameWriter};
