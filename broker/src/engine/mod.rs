@@ -4,8 +4,8 @@
 //! time; it answers into the host's [`Output`]. The same calls in the same order give the same answers, so the engine
 //! runs on io_uring and in a simulation alike.
 //!
-//! What waits lies in ordered structures of its own: answers that wait for the log ([`held`]), pulls that wait for a
-//! message ([`hold`]), requests that wait for the disk. All of them are bounded.
+//! What waits lies in ordered structures of its own: answers that wait for the log (`held`), pulls that wait for a
+//! message (`hold`), requests that wait for the disk. All of them are bounded.
 //!
 //! One turn of a host: any number of [`Engine::handle`], [`Engine::opened`], [`Engine::closed`]; then the log's writes are
 //! submitted, and as they complete, [`Engine::settle`]; [`Engine::on_read`] when a read is done; [`Engine::on_time`] when
@@ -26,6 +26,7 @@ mod pull;
 mod send;
 pub mod settings;
 mod state;
+mod store;
 pub mod topic;
 pub mod turn;
 
@@ -34,6 +35,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use corelane_wire::code::{request, response};
+use corelane_wire::record::Host;
 use corelane_wire::{Frame, FrameError};
 
 use crate::log::{Entry, Position, QueueRef, ReadId, Slice};
@@ -66,7 +68,11 @@ pub struct Engine {
     held_pulls: HeldPulls,
     waiting_reads: HashMap<ReadId, Vec<WaitingRead>>,
     filter_all: Rc<Filter>,
+    store_host: Host,
     opaque: i32,
+    send_round: i32,
+    unique_keys: u64,
+    last_store_ms: i64,
     started_wall_ms: i64,
     next_scan_mono_ms: i64,
     next_offset_flush_mono_ms: i64,
@@ -101,7 +107,11 @@ impl Engine {
             held_pulls: HeldPulls::default(),
             waiting_reads: HashMap::new(),
             filter_all: Rc::new(Filter::All),
+            store_host: Host::from(settings.store_host),
             opaque: 0,
+            send_round: -1,
+            unique_keys: 0,
+            last_store_ms: 0,
             started_wall_ms: 0,
             next_scan_mono_ms: 0,
             next_offset_flush_mono_ms: i64::MAX,

@@ -257,7 +257,7 @@ impl Engine {
         }
         let slice = turn.log.record(entry.position, entry.size)?;
         if filter.needs_properties() {
-            let passes = Record::parse(&slice).is_ok_and(|record| filter.matches_properties(record.properties()));
+            let passes = Record::parse(&slice).is_ok_and(|(record, _)| filter.matches_properties(record.properties_bytes()));
             return Ok(passes.then_some(slice));
         }
         Ok(Some(slice))
