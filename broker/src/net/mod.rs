@@ -71,7 +71,9 @@ pub enum NetError {
     #[error("{0} is in use by another process: stop it or choose another port")]
     Taken(SocketAddr),
     /// A low port without the right to it.
-    #[error("no permission to listen on {0}: choose a port above 1023, or grant CAP_NET_BIND_SERVICE")]
+    #[error(
+        "no permission to listen on {0}: choose a port above 1023, or grant CAP_NET_BIND_SERVICE"
+    )]
     Permission(SocketAddr),
     /// The address is not one of this machine.
     #[error("{0} is not an address of this machine")]
@@ -133,7 +135,12 @@ impl<P: StableBytes> Net<P> {
     }
 
     /// Takes one completion of [`Owner::Net`](crate::ring::Owner).
-    pub fn completion(&mut self, ring: &mut Ring, completion: Completion, handler: &mut impl Handler<P>) {
+    pub fn completion(
+        &mut self,
+        ring: &mut Ring,
+        completion: Completion,
+        handler: &mut impl Handler<P>,
+    ) {
         let _ = (ring, completion, handler);
         todo!()
     }
