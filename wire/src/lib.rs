@@ -13,7 +13,9 @@ pub mod header;
 pub mod message_id;
 pub mod properties;
 pub mod record;
+mod scan;
 pub mod text;
+mod write;
 
 pub use ext::{ExtFields, ExtHeader, FieldError};
 pub use frame::{Frame, FrameError, FrameWriter};
