@@ -77,7 +77,11 @@ impl<T> Session<T> {
 
     /// Starts a request. The caller adds its fields and finishes it; a writer that is dropped leaves no frame behind, but
     /// its opaque stays taken until it is forgotten.
-    pub fn request(&mut self, code: i32, token: T) -> Result<(i32, FrameWriter<'_>), TooManyInFlight> {
+    pub fn request(
+        &mut self,
+        code: i32,
+        token: T,
+    ) -> Result<(i32, FrameWriter<'_>), TooManyInFlight> {
         let opaque = self.allot(token)?;
         let head = self.head(code, opaque, 0);
         Ok((opaque, FrameWriter::new(&mut self.out, &head)))
@@ -151,7 +155,10 @@ impl<T> Session<T> {
 
     /// Says that `bytes` bytes were written to the start of [`Session::space`].
     pub fn received(&mut self, bytes: usize) {
-        assert!(bytes <= self.inbox.len() - self.unread.end, "more received than there was room");
+        assert!(
+            bytes <= self.inbox.len() - self.unread.end,
+            "more received than there was room"
+        );
         self.unread.end += bytes;
     }
 
@@ -200,9 +207,14 @@ impl<T> Session<T> {
             }
             None => {
                 // The last slot is never used, so that i32::MAX is nobody's opaque.
-                let index = u32::try_from(self.slots.len()).ok().filter(|index| *index < SLOT_MASK);
+                let index = u32::try_from(self.slots.len())
+                    .ok()
+                    .filter(|index| *index < SLOT_MASK);
                 let opaque = index.ok_or(TooManyInFlight)?;
-                self.slots.push(Slot { opaque, token: Some(token) });
+                self.slots.push(Slot {
+                    opaque,
+                    token: Some(token),
+                });
                 opaque
             }
         };
@@ -252,7 +264,9 @@ mod tests {
     fn tokens(session: &mut Session<u32>) -> Vec<u32> {
         let mut tokens = Vec::new();
         while let Some(event) = session.next_event().unwrap() {
-            let Event::Response { token, frame } = event else { panic!("a request") };
+            let Event::Response { token, frame } = event else {
+                panic!("a request")
+            };
             let frame = Frame::parse(session.frame(frame)).unwrap();
             assert_eq!(frame.body, token.to_be_bytes());
             tokens.push(token);
@@ -289,10 +303,14 @@ mod tests {
         server.oneway(40).finish(0);
         let sent = server.outgoing().to_vec();
         receive(&mut session, &sent);
-        let Some(Event::Request { frame }) = session.next_event().unwrap() else { panic!("no request") };
+        let Some(Event::Request { frame }) = session.next_event().unwrap() else {
+            panic!("no request")
+        };
         assert_eq!(Frame::parse(session.frame(frame)).unwrap().opaque, opaque);
         session.respond(opaque, 0).finish_with(&7u32.to_be_bytes());
-        let Some(Event::Request { frame }) = session.next_event().unwrap() else { panic!("no request") };
+        let Some(Event::Request { frame }) = session.next_event().unwrap() else {
+            panic!("no request")
+        };
         assert!(Frame::parse(session.frame(frame)).unwrap().is_oneway());
         let answer = session.outgoing().to_vec();
         receive(&mut server, &answer);
