@@ -135,7 +135,7 @@ impl Sources {
         let named = self
             .env
             .iter()
-            .find(|(name, _)| name == ENV_FILE)
+            .find(|(name, path)| name == ENV_FILE && !path.is_empty())
             .map(|(_, path)| PathBuf::from(path));
         let Some(path) = path.map(Path::to_path_buf).or(named) else {
             return Ok(());

@@ -119,7 +119,7 @@ schema! {
     "Names" {
         /// The cluster that the broker registers under.
         cluster_name: String = "DefaultCluster".to_owned(), Rule::Name, AtRestart, "brokerClusterName";
-        /// The broker's name. Each shard registers as a broker of its own: broker-a-0, broker-a-1, ...
+        /// The broker's name. Each shard registers as a broker of its own: broker-a-0, broker-a-1 and so on.
         broker_name: String = "broker-a".to_owned(), Rule::Name, AtRestart, "brokerName";
     }
     "Places" {
@@ -199,7 +199,7 @@ schema! {
     "Messages" {
         /// The largest body of a message.
         max_message_bytes: usize = 4 * MIB as usize, bytes(KIB, 64 * MIB), AtOnce, "maxMessageSize";
-        /// The delays of the levels 1, 2, ...
+        /// The delays of the delay levels, from level 1 on.
         message_delay_levels: DelayLevels = DelayLevels(DELAY_LEVELS_MS.to_vec()),
             Rule::Form("1 to 64 delays of at most 365d such as 1s 5m 2h 1d"), AtRestart, "messageDelayLevel";
         /// The longest delay of a timer message.
