@@ -7,7 +7,7 @@ use std::rc::Rc;
 use corelane_wire::ExtHeader;
 use corelane_wire::body::{Body, CheckClientRequestBody, ConsumerData, ConsumerList, HeartbeatData};
 use corelane_wire::code::{perm, request, response};
-use corelane_wire::header::{GetConsumerListByGroupRequest, UnregisterClientRequest};
+use corelane_wire::header::client::{GetConsumerListByGroupRequest, UnregisterClientRequest};
 
 use super::client::{Client, ConsumerGroup, Membership, Subscription};
 use super::filter::Filter;

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! What requests mean: the state machine of one shard's broker.
 //!
 //! The engine does no I/O and reads no clock. Its host calls it with frames, with the progress of the log and with the
@@ -291,8 +290,3 @@ impl Engine {
     }
 }
 
-=======
-//! What requests mean: pure and deterministic, without I/O and without a clock.
-
-pub mod filter;
->>>>>>> sql

@@ -3,10 +3,7 @@
 
 use corelane_wire::ExtHeader;
 use corelane_wire::code::response;
-use corelane_wire::header::{
-    GetEarliestMsgStoretimeRequest, GetMaxOffsetRequest, GetMinOffsetRequest, QueryConsumerOffsetRequest,
-    SearchOffsetByTimestampRequest, UpdateConsumerOffsetRequest,
-};
+use corelane_wire::header::offset::{GetEarliestMsgStoretimeRequest, GetMaxOffsetRequest, GetMinOffsetRequest, QueryConsumerOffsetRequest, SearchOffsetByTimestampRequest, UpdateConsumerOffsetRequest};
 
 use super::Engine;
 use super::turn::{Refusal, ReplyTo, Request, Turn};

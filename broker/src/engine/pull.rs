@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use corelane_wire::ExtHeader;
 use corelane_wire::code::{perm, pull_flag, response};
-use corelane_wire::header::PullMessageRequest;
+use corelane_wire::header::pull::PullMessageRequest;
 use corelane_wire::record::Record;
 
 use super::Engine;
@@ -252,7 +252,7 @@ impl Engine {
     /// The record of an entry, where it passes the filter.
     fn matching(&mut self, turn: &mut Turn<'_>, entry: &Entry, filter: &PullFilter) -> Result<Option<Slice>, ReadMiss> {
         let Some(filter) = filter.get() else { return Ok(None) };
-        if !filter.matches_tags(entry.tags_code) {
+        if !filter.matches_tags_code(entry.tags_code) {
             return Ok(None);
         }
         let slice = turn.log.record(entry.position, entry.size)?;

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use corelane_wire::batch;
 use corelane_wire::code::{perm, request, response, sys_flag};
-use corelane_wire::header::SendMessageRequest;
+use corelane_wire::header::send::SendMessageRequest;
 use corelane_wire::message_id::OffsetId;
 use corelane_wire::properties::{Edit, Properties, name as property};
 use corelane_wire::record::{Host, MAX_PROPERTIES_BYTES};

@@ -121,16 +121,16 @@ impl Engine {
     pub fn snapshot(&self) -> Vec<u8> {
         let mut writer = StateWriter::default();
         for topic in self.topics.iter().filter(|topic| topic.kept) {
-            writer.record(TOPIC_PUT, &topic.config.to_json());
+            writer.push(TOPIC_PUT, &topic.config.to_json());
         }
         for group in self.groups.iter() {
-            writer.record(GROUP_PUT, &group.to_json());
+            writer.push(GROUP_PUT, &group.to_json());
         }
         let mut payload = Vec::new();
         for (group, topic, _) in self.offsets.iter() {
             payload.clear();
             encode_offsets(&self.offsets, group, topic, &mut payload);
-            writer.record(OFFSETS, &payload);
+            writer.push(OFFSETS, &payload);
         }
         writer.finish()
     }

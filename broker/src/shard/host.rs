@@ -207,7 +207,16 @@ async fn open_log(
         parker.park(ring, None).await.map_err(ShardError::Ring)?;
     };
     let took_ms = clock.now().mono_ms - began.mono_ms;
-    tracing::info!(shard = %name, took_ms, %report, "the log is open");
+    tracing::info!(
+        shard = %name,
+        took_ms,
+        messages = report.messages,
+        scanned_from = report.scanned_from,
+        tail = report.tail,
+        cut_bytes = report.cut_bytes,
+        epoch = report.epoch,
+        "the log is open"
+    );
     Ok((engine, log))
 }
 
@@ -384,7 +393,10 @@ impl Host {
         if self.failure.is_none() {
             self.broker.turn(&mut self.net, |engine, turn| engine.drain(turn));
             while self.failure.is_none() && self.broker.log.durable() < self.broker.log.max_position() {
-                self.broker.log.flush_now();
+                // Nothing is worth waiting for any more.
+                while let Some(write) = self.broker.log.next_write(i64::MAX) {
+                    self.disk.write_group(write);
+                }
                 self.one_turn()?;
                 self.rest().await?;
             }

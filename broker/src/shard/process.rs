@@ -13,7 +13,7 @@ use super::directory::{DataDirectory, DirectoryError};
 use super::host::{self, StopHandle};
 use super::place::place;
 use super::{ShardError, ShardOptions};
-use crate::config::{Config, ConfigError, Flush};
+use crate::config::{Config, ConfigError, Flush, KEYS};
 use crate::engine::settings::Settings;
 use crate::log::{FlushMode, LogOptions};
 use crate::nameserver::service::{self, NameServerError, NameServerHandle, NameServerOptions};
@@ -246,8 +246,14 @@ fn engine_settings(config: &Config, name: &str, store_host: SocketAddr) -> Setti
         max_topic_queues: config.max_queues.min(i32::MAX as usize) as i32,
         max_groups: config.max_groups,
         max_held_pulls: config.max_held_pulls,
-        described: config.properties(),
+        described: described(config),
     }
+}
+
+/// Every key with its value, as Java properties.
+fn described(config: &Config) -> String {
+    let value = |name: &str| config.text(name).unwrap_or_default();
+    KEYS.iter().map(|key| format!("{}={}\n", key.name, value(key.name))).collect()
 }
 
 fn log_options(config: &Config) -> LogOptions {

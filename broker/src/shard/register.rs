@@ -13,7 +13,7 @@ use std::task::{Poll, Waker as TaskWaker};
 use std::time::Duration;
 
 use corelane_wire::frame::{self, Head, Serialization};
-use corelane_wire::header::{RegisterBrokerRequest, UnregisterBrokerRequest};
+use corelane_wire::header::nameserver::{RegisterBrokerRequest, UnregisterBrokerRequest};
 use corelane_wire::{ExtHeader, Frame, FrameWriter, Text, code};
 use futures_lite::future::or;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};

@@ -3,7 +3,7 @@
 use corelane_wire::ExtHeader;
 use corelane_wire::body::{Body, Connection, ConsumerConnection, ProducerConnection};
 use corelane_wire::code::{language, response};
-use corelane_wire::header::{GetConsumerConnectionListRequest, GetProducerConnectionListRequest};
+use corelane_wire::header::client::{GetConsumerConnectionListRequest, GetProducerConnectionListRequest};
 
 use crate::engine::Engine;
 use crate::engine::client::Client;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use corelane_wire::ExtHeader;
 use corelane_wire::body::{Body, ConsumeStats, GroupList, OffsetWrapper, TopicList};
-use corelane_wire::header::{GetConsumeStatsRequest, QueryTopicConsumeByWhoRequest, QueryTopicsByConsumerRequest};
+use corelane_wire::header::group::{QueryTopicConsumeByWhoRequest, QueryTopicsByConsumerRequest};
+use corelane_wire::header::stats::GetConsumeStatsRequest;
 
 use crate::engine::Engine;
 use crate::engine::turn::{Refusal, Request, Turn};

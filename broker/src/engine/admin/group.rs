@@ -4,7 +4,7 @@
 use corelane_wire::ExtHeader;
 use corelane_wire::body::{Body, SubscriptionGroupConfig, SubscriptionGroupWrapper};
 use corelane_wire::code::response;
-use corelane_wire::header::{DeleteSubscriptiongroupRequest, GetSubscriptiongroupConfigRequest};
+use corelane_wire::header::group::{DeleteSubscriptiongroupRequest, GetSubscriptiongroupConfigRequest};
 
 use crate::engine::turn::{Refusal, Request, Turn};
 use crate::engine::{Engine, name};

@@ -8,9 +8,7 @@ use corelane_wire::body::{
     Body, CreateTopicListRequestBody, MessageQueue, TopicConfig, TopicList, TopicOffset, TopicStatsTable,
 };
 use corelane_wire::code::response;
-use corelane_wire::header::{
-    DeleteTopicInBrokerRequest, GetTopicConfigRequest, GetTopicStatsInfoRequest, UpdateAndCreateTopicRequest,
-};
+use corelane_wire::header::topic::{DeleteTopicInBrokerRequest, GetTopicConfigRequest, GetTopicStatsInfoRequest, UpdateAndCreateTopicRequest};
 
 use crate::engine::position::no_topic;
 use crate::engine::turn::{Effect, Refusal, Request, Turn};
