@@ -1,4 +1,4 @@
-//! The bounds of the network plane, all in one place.
+//! The bounds of the network plane, all in one place, and what it counts.
 
 /// What connections may take. Everything over a bound is refused or cut off, and counted.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct NetLimits {
     pub max_bytes_per_turn: usize,
     /// Nothing received and nothing sent for so long: closed. 0: never.
     pub idle_ms: u64,
-    /// A send without progress for so long: cut off. 0: never.
+    /// Something queued and nothing of it sent for so long: cut off. 0: never.
     pub stalled_ms: u64,
     /// After a close that was asked for, what is still queued has so long to leave.
     pub linger_ms: u64,
@@ -52,4 +52,56 @@ impl Default for NetLimits {
             backlog: 1024,
         }
     }
+}
+
+impl NetLimits {
+    /// How often all connections are looked at: fine enough for the shortest time above.
+    pub(super) fn sweep_ms(&self) -> u64 {
+        [self.idle_ms, self.stalled_ms, self.linger_ms]
+            .into_iter()
+            .filter(|&ms| ms > 0)
+            .fold(4_000, u64::min)
+            / 4
+    }
+}
+
+/// What happened so far.
+#[derive(Clone, Debug, Default)]
+pub struct NetCounters {
+    /// Connections accepted and kept.
+    pub accepted: u64,
+    /// Connections closed for being over the bound.
+    pub rejected: u64,
+    /// Accepts that failed (no file descriptor left, mostly).
+    pub accept_errors: u64,
+    /// Connections that ended, for whatever reason.
+    pub closed: u64,
+    /// ... of these: because of bytes that are no frame.
+    pub closed_frame: u64,
+    /// ... of these: idle for too long.
+    pub closed_idle: u64,
+    /// ... of these: did not read what was sent to them.
+    pub closed_slow: u64,
+    /// ... of these: no memory for unfinished frames.
+    pub closed_memory: u64,
+    /// Whole frames handed up.
+    pub frames: u64,
+    /// ... of these: put together from several buffers.
+    pub frames_assembled: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Receive completions.
+    pub receives: u64,
+    /// Receives that found no buffer.
+    pub starved: u64,
+    /// Times that bytes of a connection had to wait for the next turn.
+    pub left_over: u64,
+    /// Times that receiving from a connection was paused because of what is queued to it.
+    pub paused: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Send operations.
+    pub sends: u64,
+    /// ... of these: with parts that were not copied.
+    pub sends_shared: u64,
 }

@@ -1,14 +1,43 @@
 //! The network plane of a shard: accepts, receives, finds frames, sends. Knows frames, not topics.
+//!
+//! A turn of its host is: `ring.turn()`, `ring.reap(..)`, [`Net::completion`] for each completion that is
+//! [`Owner::Net`](crate::ring::Owner), [`Net::turn`], whatever else the host has to do, [`Net::flush`]; and parking only
+//! when [`Net::busy`] is false. [`Net::tick`] comes about every 100 ms to 1 s.
+//!
+//! The kernel fills receive buffers that all connections share. Frames are handed up in place; only one that the end of a
+//! buffer cuts is put together elsewhere. What is written to a connection is queued, and leaves with one send at the end of
+//! the turn; while that send is with the kernel the next one gathers.
+//!
+//! Everything is bounded by [`NetLimits`]. A connection that sends much gets a bounded share of each turn, and what it sent
+//! beyond waits; one that reads too slowly is not read from, and in the end cut off.
+//!
+//! Bytes pass from the receive buffer to the search for frames in one place (`receive.rs`, `feed`): a preamble of a proxy or
+//! TLS would stand there.
 
+mod assembly;
+mod buffers;
+mod close;
+mod connection;
 mod limits;
+mod listen;
+mod outgoing;
+mod receive;
+mod send;
 pub mod service;
+mod stable;
 
-pub use limits::NetLimits;
+pub use close::CloseReason;
+pub use limits::{NetCounters, NetLimits};
+pub use listen::NetError;
+pub use stable::{NoParts, StableBytes};
 
-use crate::ring::{Completion, Ring};
-use corelane_wire::FrameError;
-use std::io;
-use std::marker::PhantomData;
+use crate::ring::{Completion, Owner, Ring, Token};
+use assembly::Assembly;
+use buffers::Buffers;
+use connection::Connections;
+use listen::Listener;
+use outgoing::Outgoing;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 
@@ -17,7 +46,19 @@ use std::ops::ControlFlow;
 pub struct ConnId(u64);
 
 impl ConnId {
-    /// As a number, for those who know connections by number only.
+    fn new(slot: u32, generation: u32) -> Self {
+        Self(u64::from(generation) << 32 | u64::from(slot))
+    }
+
+    fn slot(self) -> u32 {
+        self.0 as u32
+    }
+
+    fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// As a number, for those who know connections by number only. Never 0.
     pub fn as_u64(self) -> u64 {
         self.0
     }
@@ -26,69 +67,6 @@ impl ConnId {
     pub fn from_u64(id: u64) -> Self {
         Self(id)
     }
-}
-
-/// Bytes that are sent from where they are.
-///
-/// # Safety
-/// `bytes` gives the same address and length for as long as the value lives, wherever the value itself is moved to, and
-/// nobody writes to them.
-pub unsafe trait StableBytes: 'static {
-    /// The bytes.
-    fn bytes(&self) -> &[u8];
-}
-
-/// Why a connection was closed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CloseReason {
-    /// The peer closed it.
-    #[error("closed by the peer")]
-    Peer,
-    /// The system gave an error (errno).
-    #[error("{}", io::Error::from_raw_os_error(*.0))]
-    Io(i32),
-    /// What came is not a frame.
-    #[error("{0}")]
-    Frame(#[from] FrameError),
-    /// Nothing came and nothing went for the idle time.
-    #[error("idle")]
-    Idle,
-    /// It does not read what is sent to it.
-    #[error("does not read its answers")]
-    SlowReader,
-    /// Too many bytes of unfinished frames are held for all connections.
-    #[error("too many bytes of unfinished frames")]
-    AssemblyMemory,
-    /// The handler or the host closed it.
-    #[error("{0}")]
-    Requested(&'static str),
-}
-
-/// Why an address cannot be listened on. The text says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum NetError {
-    /// The port is taken.
-    #[error("{0} is in use by another process: stop it or choose another port")]
-    Taken(SocketAddr),
-    /// A low port without the right to it.
-    #[error(
-        "no permission to listen on {0}: choose a port above 1023, or grant CAP_NET_BIND_SERVICE"
-    )]
-    Permission(SocketAddr),
-    /// The address is not one of this machine.
-    #[error("{0} is not an address of this machine")]
-    NoSuchAddress(SocketAddr),
-    /// Anything else.
-    #[error("cannot listen on {address}: {source}")]
-    Other {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Receive buffers could not be registered.
-    #[error("cannot register receive buffers: {0}")]
-    Buffers(io::Error),
 }
 
 /// What the plane tells. Every connection that was `opened` is `closed` exactly once.
@@ -104,120 +82,159 @@ pub trait Handler<P: StableBytes> {
     fn closed(&mut self, net: &mut Net<P>, conn: ConnId, reason: &CloseReason);
 }
 
-/// What happened so far.
-#[derive(Clone, Debug, Default)]
-pub struct NetCounters {
-    /// Connections accepted and kept.
-    pub accepted: u64,
-    /// Connections closed for being over the bound.
-    pub rejected: u64,
+/// The sockets of one shard.
+pub struct Net<P: StableBytes> {
+    limits: NetLimits,
+    counters: NetCounters,
+    now_ms: u64,
+    swept_ms: u64,
+    turn: u64,
+    listeners: Vec<Listener>,
+    connections: Connections<P>,
+    /// Not closing.
+    open: usize,
+
+    buffers: Buffers,
+    /// Ours, to be given back when the ring is at hand.
+    returned: Vec<u16>,
+    /// Slots whose held bytes wait for the next turn, and whose receive waits for buffers.
+    leftover: VecDeque<u32>,
+    starved: Vec<u32>,
+    assembly_bytes: usize,
+    spare_assemblies: Vec<Assembly>,
+
+    /// Slots that have something queued.
+    dirty: Vec<u32>,
+    queued_bytes: usize,
+    spare: Vec<Box<Outgoing<P>>>,
+    spare_bytes: usize,
+
+    /// Closed, and not yet told.
+    gone: Vec<(ConnId, SocketAddr, CloseReason)>,
 }
 
-/// The sockets of one shard.
-///
-/// A turn of its host: `ring.turn()`, `ring.reap(..)`, [`Net::completion`] for each that is [`Owner::Net`]
-/// (crate::ring::Owner), [`Net::turn`], the engine's own work, [`Net::flush`], and `park` only when [`Net::busy`] is false.
-pub struct Net<P: StableBytes> {
-    _parts: PhantomData<P>,
+/// Operations of this plane, in the top bits of a token's payload.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Operation {
+    Accept = 1,
+    Receive = 2,
+    Send = 3,
+}
+
+const OPERATION_SHIFT: u32 = Token::PAYLOAD_BITS - 4;
+
+fn token(operation: Operation, slot: u32) -> Token {
+    Token::new(Owner::Net, (operation as u64) << OPERATION_SHIFT | u64::from(slot))
 }
 
 impl<P: StableBytes> Net<P> {
-    /// No sockets yet. Registers the receive buffers with `ring`.
+    /// No sockets yet. Registers the receive buffers with `ring`, which must be the one that is passed to all other calls.
     pub fn new(ring: &mut Ring, limits: NetLimits) -> Result<Self, NetError> {
-        let _ = (ring, limits);
-        todo!()
-    }
-
-    /// Listens on one more address and says which one it is (the port may have been 0).
-    pub fn listen(&mut self, ring: &mut Ring, address: SocketAddr) -> Result<SocketAddr, NetError> {
-        let _ = (ring, address);
-        todo!()
+        assert!(limits.receive_buffers.is_power_of_two() && limits.receive_buffers <= 1 << 15);
+        assert!(limits.receive_buffer_bytes > 0 && limits.receive_buffer_bytes <= 1 << 30);
+        let buffers = Buffers::new(ring, limits.receive_buffers, limits.receive_buffer_bytes)?;
+        Ok(Self {
+            limits,
+            counters: NetCounters::default(),
+            now_ms: 0,
+            swept_ms: 0,
+            turn: 1,
+            listeners: Vec::new(),
+            connections: Connections::new(),
+            open: 0,
+            buffers,
+            returned: Vec::new(),
+            leftover: VecDeque::new(),
+            starved: Vec::new(),
+            assembly_bytes: 0,
+            spare_assemblies: Vec::new(),
+            dirty: Vec::new(),
+            queued_bytes: 0,
+            spare: Vec::new(),
+            spare_bytes: 0,
+            gone: Vec::new(),
+        })
     }
 
     /// Takes one completion of [`Owner::Net`](crate::ring::Owner).
-    pub fn completion(
-        &mut self,
-        ring: &mut Ring,
-        completion: Completion,
-        handler: &mut impl Handler<P>,
-    ) {
-        let _ = (ring, completion, handler);
-        todo!()
+    pub fn completion(&mut self, ring: &mut Ring, completion: Completion, handler: &mut impl Handler<P>) {
+        let payload = completion.token().payload();
+        let slot = payload as u32;
+        match payload >> OPERATION_SHIFT {
+            1 => self.accepted(ring, slot, completion, handler),
+            2 => self.received(ring, slot, completion, handler),
+            3 => self.sent(ring, slot, completion),
+            other => debug_assert!(false, "no operation {other}"),
+        }
     }
 
     /// Once a turn, after the completions: frames that were left over for fairness, and `closed` calls that are due.
     pub fn turn(&mut self, ring: &mut Ring, handler: &mut impl Handler<P>) {
-        let _ = (ring, handler);
-        todo!()
+        self.turn += 1;
+        self.handle_leftover(ring, handler);
+        while let Some((conn, peer, reason)) = self.gone.pop() {
+            reason.log(peer);
+            handler.closed(self, conn, &reason);
+        }
     }
 
     /// Whether there is work for another turn without anything coming in.
     pub fn busy(&self) -> bool {
-        todo!()
-    }
-
-    /// The end of the connection's send queue, to append whole frames or the bytes before a shared part. `None` when the
-    /// connection is gone.
-    pub fn write(&mut self, conn: ConnId) -> Option<&mut Vec<u8>> {
-        let _ = conn;
-        todo!()
-    }
-
-    /// Appends bytes to the send queue without copying them (small ones are copied: that is cheaper). Dropped when sent, or
-    /// when the connection is gone.
-    pub fn write_shared(&mut self, conn: ConnId, part: P) {
-        let _ = (conn, part);
-        todo!()
-    }
-
-    /// Bytes queued to a connection and not yet taken by the kernel.
-    pub fn queued_bytes(&self, conn: ConnId) -> usize {
-        let _ = conn;
-        todo!()
+        !self.leftover.is_empty() || !self.gone.is_empty() || !self.dirty.is_empty()
     }
 
     /// End of a turn: one send for every connection that has something queued and none in flight.
     pub fn flush(&mut self, ring: &mut Ring) {
-        let _ = ring;
-        todo!()
+        for buffer in self.returned.drain(..) {
+            self.buffers.give_back(ring, buffer);
+        }
+        self.flush_queues(ring);
+        self.feed_starved(ring);
     }
 
-    /// Closes a connection once what is queued to it is sent. `closed` comes with the next [`Net::turn`].
-    pub fn close(&mut self, conn: ConnId, reason: &'static str) {
-        let _ = (conn, reason);
-        todo!()
-    }
-
-    /// Stops listening; open connections go on.
-    pub fn stop_listening(&mut self, ring: &mut Ring) {
-        let _ = ring;
-        todo!()
-    }
-
-    /// Stops listening and closes every connection once what is queued to it is sent. Done when [`Net::drained`].
-    pub fn drain(&mut self, ring: &mut Ring, reason: &'static str) {
-        let _ = (ring, reason);
-        todo!()
-    }
-
-    /// No listener and no connection is left, and the kernel holds none of our memory.
-    pub fn drained(&self) -> bool {
-        todo!()
-    }
-
-    /// Idle and stalled connections; to be called about every 100 ms to 1 s with a clock that does not go back.
+    /// Idle and stalled connections, accepts that failed; to be called about every 100 ms to 1 s with a clock that does not
+    /// go back.
     pub fn tick(&mut self, ring: &mut Ring, now_ms: u64) {
-        let _ = (ring, now_ms);
-        todo!()
+        self.now_ms = now_ms;
+        self.arm_listeners(ring);
+        if now_ms.saturating_sub(self.swept_ms) >= self.limits.sweep_ms() {
+            self.swept_ms = now_ms;
+            self.sweep();
+        }
     }
 
     /// Open connections.
     pub fn connections(&self) -> usize {
-        todo!()
+        self.open
     }
 
     /// What happened so far.
     pub fn counters(&self) -> &NetCounters {
-        todo!()
+        &self.counters
+    }
+
+    /// What connections may take.
+    pub fn limits(&self) -> &NetLimits {
+        &self.limits
     }
 }
+
+impl<P: StableBytes> Drop for Net<P> {
+    /// The kernel may still read and write memory that operations in flight point to: that memory is left to it.
+    fn drop(&mut self) {
+        let mut receiving = false;
+        for slot in self.connections.slots() {
+            if let Some(conn) = self.connections.at(slot) {
+                receiving |= conn.receiving;
+                std::mem::forget(conn.sending.take());
+            }
+        }
+        if receiving {
+            std::mem::forget(self.buffers.region().clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
