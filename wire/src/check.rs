@@ -104,14 +104,20 @@ macro_rules! stable_headers {
 
 /// Every typed header that the fields of a frame make says the same after it was written and read again.
 pub fn headers(bytes: &[u8]) {
-    let Ok(frame) = Frame::parse(bytes) else { return };
+    let Ok(frame) = Frame::parse(bytes) else {
+        return;
+    };
     // Fields are left out of a header that would grow above 16 MiB.
     if bytes.len() > 1 << 20 {
         return;
     }
     let ext = &frame.ext;
     use header::send::SendMessageRequest;
-    stable_header!(ext, SendMessageRequest::decode_short, SendMessageRequest::encode_short);
+    stable_header!(
+        ext,
+        SendMessageRequest::decode_short,
+        SendMessageRequest::encode_short
+    );
     stable_headers! {
         ext,
         broker: GetBrokerConfigResponse BrokerHeartbeatRequest NotifyMinBrokerIdChangeRequest
@@ -284,7 +290,9 @@ pub fn message_ids(bytes: &[u8]) {
 
 /// Text that becomes standard JSON stays what it is when it is rewritten again, and grows by no more than its escapes.
 pub fn fastjson(bytes: &[u8]) {
-    let Ok(standard) = fastjson::to_standard(bytes) else { return };
+    let Ok(standard) = fastjson::to_standard(bytes) else {
+        return;
+    };
     assert!(standard.len() <= bytes.len() * 2 + 2);
     match fastjson::to_standard(&standard) {
         Ok(again) => assert_eq!(again, standard),

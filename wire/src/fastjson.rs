@@ -38,7 +38,12 @@ pub fn from_slice<T: DeserializeOwned>(json: &[u8]) -> Result<T, BodyError> {
 /// Standard JSON for fastjson's: keys quoted, members that are `null` left out. Syntax is checked only as far as that needs;
 /// takes linear time and at most twice the room, plus what escaping the keys adds.
 pub fn to_standard(json: &[u8]) -> Result<Vec<u8>, BodyError> {
-    let mut rewriter = Rewriter { json, at: 0, out: Vec::with_capacity(json.len() + json.len() / 8), open: Vec::new() };
+    let mut rewriter = Rewriter {
+        json,
+        at: 0,
+        out: Vec::with_capacity(json.len() + json.len() / 8),
+        open: Vec::new(),
+    };
     rewriter.value()?;
     while !rewriter.open.is_empty() {
         rewriter.step()?;
@@ -69,7 +74,9 @@ impl Rewriter<'_> {
     fn step(&mut self) -> Result<(), BodyError> {
         let at = self.at;
         let byte = self.peek().ok_or(BodyError::Syntax(at))?;
-        let Some(open) = self.open.last_mut() else { return Ok(()) };
+        let Some(open) = self.open.last_mut() else {
+            return Ok(());
+        };
         let (is_object, has_written) = (open.is_object, open.has_written);
         if byte == if is_object { b'}' } else { b']' } {
             self.at += 1;
@@ -114,7 +121,11 @@ impl Rewriter<'_> {
                 if self.open.len() == MAX_DEPTH {
                     return Err(BodyError::Depth);
                 }
-                self.open.push(Open { is_object: byte == b'{', is_empty: true, has_written: false });
+                self.open.push(Open {
+                    is_object: byte == b'{',
+                    is_empty: true,
+                    has_written: false,
+                });
                 self.at += 1;
                 self.out.push(byte);
                 Ok(())
@@ -152,7 +163,9 @@ impl Rewriter<'_> {
     /// Copies a number, a literal, or a name without quotes.
     fn copy_word(&mut self) -> Result<(), BodyError> {
         let from = self.at;
-        while let Some(b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'+' | b'.' | b'_' | b'$') = self.json.get(self.at) {
+        while let Some(b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'+' | b'.' | b'_' | b'$') =
+            self.json.get(self.at)
+        {
             self.at += 1;
         }
         if from == self.at {
@@ -233,7 +246,10 @@ pub fn push<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T, keys: Keys) {
     let before = out.len();
     let written = match keys {
         Keys::Quoted => serde_json::to_writer(&mut *out, value),
-        Keys::Bare => value.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, BareKeys::default())),
+        Keys::Bare => value.serialize(&mut serde_json::Serializer::with_formatter(
+            &mut *out,
+            BareKeys::default(),
+        )),
     };
     // A Vec takes every byte; what fails is a type that JSON cannot express, and the bodies have none.
     if written.is_err() {
@@ -243,7 +259,10 @@ pub fn push<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T, keys: Keys) {
 }
 
 /// Appends a map whose keys are objects, in fastjson's form.
-pub fn push_object_keyed<K: Serialize, V: Serialize>(out: &mut Vec<u8>, entries: impl IntoIterator<Item = (K, V)>) {
+pub fn push_object_keyed<K: Serialize, V: Serialize>(
+    out: &mut Vec<u8>,
+    entries: impl IntoIterator<Item = (K, V)>,
+) {
     out.push(b'{');
     for (index, (key, value)) in entries.into_iter().enumerate() {
         if index > 0 {
@@ -279,7 +298,11 @@ impl BareKeys {
 }
 
 impl Formatter for BareKeys {
-    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         self.in_key = true;
         CompactFormatter.begin_object_key(writer, first)
     }
@@ -291,7 +314,11 @@ impl Formatter for BareKeys {
 
     fn begin_string<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
         self.quote_waits = true;
-        if self.in_key { Ok(()) } else { self.quote_if_waiting(writer) }
+        if self.in_key {
+            Ok(())
+        } else {
+            self.quote_if_waiting(writer)
+        }
     }
 
     fn end_string<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
@@ -302,12 +329,20 @@ impl Formatter for BareKeys {
         }
     }
 
-    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
         self.quote_if_waiting(writer)?;
         CompactFormatter.write_string_fragment(writer, fragment)
     }
 
-    fn write_char_escape<W: ?Sized + io::Write>(&mut self, writer: &mut W, escape: CharEscape) -> io::Result<()> {
+    fn write_char_escape<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        escape: CharEscape,
+    ) -> io::Result<()> {
         self.quote_if_waiting(writer)?;
         CompactFormatter.write_char_escape(writer, escape)
     }

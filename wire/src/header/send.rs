@@ -19,8 +19,8 @@ ext_header! {
         properties: Option<Text<'a>> = "properties",
         reconsume_times: Option<i32> = "reconsumeTimes",
         unit_mode: Option<bool> = "unitMode",
-        batch: Option<bool> = "batch",
         max_reconsume_times: Option<i32> = "maxReconsumeTimes",
+        batch: Option<bool> = "batch",
         bname: Option<Text<'a>> = "bname",
     }
 }
