@@ -312,7 +312,7 @@ impl Host {
             let state = self.broker.engine.snapshot();
             self.broker.log.snapshot(state);
         }
-        for segment in self.disk.keep_segments(&self.broker.log.writable_segments().collect::<Vec<_>>()) {
+        for segment in self.disk.keep_segments(&self.broker.log.writable_segments()) {
             if self.opening.insert(segment) {
                 let disk = self.disk.clone();
                 self.spawn(async move { Event::SegmentOpen(segment, disk.open_segment(segment).await) });
