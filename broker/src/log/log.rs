@@ -132,7 +132,12 @@ impl Log {
 
     /// Segments that group writes go to now and next, so that the host can have them open in time.
     pub fn writable_segments(&self) -> Vec<SegmentId> {
-        let writable = self.segments.list.back().into_iter().chain(&self.segments.ready);
+        let writable = self
+            .segments
+            .list
+            .back()
+            .into_iter()
+            .chain(&self.segments.ready);
         writable.map(|segment| segment.id()).collect()
     }
 

@@ -30,6 +30,8 @@ pub use read::{ReadId, ReadOp};
 pub use recovery::{OpenReport, open};
 pub use segment::{FileId, SegmentId};
 pub use std_io::StdIo;
+#[cfg(test)]
+pub(crate) use stored::sample;
 pub use stored::{Message, StateWriter, Stored};
 
 /// Absolute byte address in a shard's log. Never moves.

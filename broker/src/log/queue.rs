@@ -239,7 +239,10 @@ impl Queues {
 
     pub fn iter(&self) -> impl Iterator<Item = (&Rc<str>, i32, &Queue)> {
         let list = &self.list;
-        let all = self.topics.iter().flat_map(|(topic, queues)| queues.iter().map(move |queue| (topic, queue)));
+        let all = self
+            .topics
+            .iter()
+            .flat_map(|(topic, queues)| queues.iter().map(move |queue| (topic, queue)));
         all.map(move |(topic, &(queue_id, queue))| (topic, queue_id, &list[queue.0 as usize]))
     }
 

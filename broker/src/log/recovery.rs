@@ -30,6 +30,8 @@ pub struct OpenReport {
     pub scanned_from: Position,
     /// Where the log ended.
     pub tail: Position,
+    /// Where the last group with records ended: after it there are only groups that opened epochs.
+    pub records_end: Position,
     /// How far beyond the tail there were groups that were never acknowledged, and are cut.
     pub cut_bytes: u64,
     /// Groups scanned.
@@ -245,6 +247,7 @@ impl<I: Io> Recovery<'_, I> {
         let from = self.log.segments.newest().start;
         self.report.checkpoint = self.checkpoint.position;
         self.report.scanned_from = from;
+        self.report.records_end = self.checkpoint.position;
         let (mut tail, mut follows) = (from, None);
         while let Some((header, group)) = self.next_group(tail, follows).await? {
             while header.position >= self.log.segments.newest().limit() {
@@ -259,6 +262,9 @@ impl<I: Io> Recovery<'_, I> {
             (segment.end, segment.newest_ms) = (header.end(), newest_ms);
             self.report.groups += 1;
             tail = header.end();
+            if header.records > 0 {
+                self.report.records_end = tail;
+            }
             follows = Some(tail);
         }
         self.report.tail = tail;
@@ -293,7 +299,11 @@ impl<I: Io> Recovery<'_, I> {
                 .await?;
             if let Ok((header, bytes)) = found {
                 let in_place = follows.is_none_or(|follows| header.follows == follows);
-                let known = if at >= self.checkpoint.position { self.checkpoint.epoch } else { 0 };
+                let known = if at >= self.checkpoint.position {
+                    self.checkpoint.epoch
+                } else {
+                    0
+                };
                 if in_place && header.epoch >= self.epoch.max(known) && header.follows <= at {
                     return Ok(Some((header, bytes)));
                 }

@@ -110,12 +110,18 @@ pub struct SimHandle(u64, Rc<str>);
 impl SimDisk {
     /// An empty disk.
     pub fn new(seed: u64) -> Self {
-        Self { state: Rc::default(), random: Rc::new(RefCell::new(Random::new(seed))) }
+        Self {
+            state: Rc::default(),
+            random: Rc::new(RefCell::new(Random::new(seed))),
+        }
     }
 
     /// Access until the next crash.
     pub fn io(&self) -> SimIo {
-        SimIo { disk: self.clone(), life: self.state.borrow().life }
+        SimIo {
+            disk: self.clone(),
+            life: self.state.borrow().life,
+        }
     }
 
     /// Lets one operation finish. False when none is running, or after a crash.
@@ -130,7 +136,9 @@ impl SimDisk {
         }
         state.steps += 1;
         let at = self.random.borrow_mut().below(state.running.len());
-        let Some(id) = state.running.keys().nth(at).copied() else { return false };
+        let Some(id) = state.running.keys().nth(at).copied() else {
+            return false;
+        };
         state.finish(id);
         true
     }
@@ -164,7 +172,9 @@ impl SimDisk {
         }
         state.names = state.durable_names.clone();
         let names = &state.names;
-        state.files.retain(|id, _| names.values().any(|named| named == id));
+        state
+            .files
+            .retain(|id, _| names.values().any(|named| named == id));
         state.running.clear();
         state.finished.clear();
         state.faults = Faults::default();
@@ -213,7 +223,12 @@ impl SimFile {
 
     fn sync(&mut self, running: &BTreeMap<u64, (&'static str, Op)>) {
         // Writes that are still on their way are not covered.
-        let done: Vec<u64> = self.unsynced.keys().copied().filter(|id| !running.contains_key(id)).collect();
+        let done: Vec<u64> = self
+            .unsynced
+            .keys()
+            .copied()
+            .filter(|id| !running.contains_key(id))
+            .collect();
         self.durable.resize(self.content.len(), 0);
         for id in done {
             if let Some(write) = self.unsynced.remove(&id) {
@@ -223,7 +238,11 @@ impl SimFile {
     }
 
     fn crash(&mut self, random: &mut Random) {
-        let len = if random.one_in(2) { self.content.len() } else { self.durable.len() };
+        let len = if random.one_in(2) {
+            self.content.len()
+        } else {
+            self.durable.len()
+        };
         for (_, write) in std::mem::take(&mut self.unsynced) {
             let luck = random.below(4);
             for (at, sector) in write.bytes.chunks(SECTOR_BYTES).enumerate() {
@@ -251,11 +270,16 @@ fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 
 impl State {
     fn finish(&mut self, id: u64) {
-        let Some((kind, op)) = self.running.remove(&id) else { return };
+        let Some((kind, op)) = self.running.remove(&id) else {
+            return;
+        };
         let mut result = Ok(());
         if let Some(left) = self.faults.fail_after.get_mut(kind) {
             if *left == 0 {
-                result = Err(IoError::Failed { op: kind.into(), cause: "input/output error".into() });
+                result = Err(IoError::Failed {
+                    op: kind.into(),
+                    cause: "input/output error".into(),
+                });
             }
             *left = left.saturating_sub(1);
         }
@@ -291,7 +315,11 @@ impl State {
     }
 
     fn reserved_bytes(&self) -> u64 {
-        self.names.values().filter_map(|id| self.files.get(id)).map(|file| file.content.len() as u64).sum()
+        self.names
+            .values()
+            .filter_map(|id| self.files.get(id))
+            .map(|file| file.content.len() as u64)
+            .sum()
     }
 }
 
@@ -318,27 +346,56 @@ impl SimIo {
             if state.life != self.life {
                 return Poll::Pending;
             }
-            state.finished.remove(&id).map_or(Poll::Pending, Poll::Ready)
+            state
+                .finished
+                .remove(&id)
+                .map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }
 
-    async fn write(&self, file: &SimHandle, offset: u64, bytes: &Slice, durable: bool) -> Result<(), IoError> {
-        assert!(offset.is_multiple_of(SECTOR_BYTES as u64) && bytes.len().is_multiple_of(SECTOR_BYTES), "unaligned write");
-        let id = self.start("write", Op::Write { file: file.0, durable });
+    async fn write(
+        &self,
+        file: &SimHandle,
+        offset: u64,
+        bytes: &Slice,
+        durable: bool,
+    ) -> Result<(), IoError> {
+        assert!(
+            offset.is_multiple_of(SECTOR_BYTES as u64) && bytes.len().is_multiple_of(SECTOR_BYTES),
+            "unaligned write"
+        );
+        let id = self.start(
+            "write",
+            Op::Write {
+                file: file.0,
+                durable,
+            },
+        );
         {
             let mut state = self.disk.state.borrow_mut();
             if state.life == self.life
                 && let Some(target) = state.files.get_mut(&file.0)
             {
-                target.unsynced.insert(id, Unsynced { offset: offset as usize, bytes: bytes.to_vec() });
+                target.unsynced.insert(
+                    id,
+                    Unsynced {
+                        offset: offset as usize,
+                        bytes: bytes.to_vec(),
+                    },
+                );
             }
         }
         self.wait(id).await
     }
 
     /// A write that is durable when it has finished.
-    pub async fn write_durable(&self, file: &SimHandle, offset: u64, bytes: &Slice) -> Result<(), IoError> {
+    pub async fn write_durable(
+        &self,
+        file: &SimHandle,
+        offset: u64,
+        bytes: &Slice,
+    ) -> Result<(), IoError> {
         self.write(file, offset, bytes, true).await
     }
 
@@ -357,14 +414,25 @@ impl Io for SimIo {
     async fn list(&self) -> Result<Vec<(String, u64)>, IoError> {
         self.run("list", Op::Plain).await?;
         let state = self.disk.state.borrow();
-        let len = |id: &u64| state.files.get(id).map_or(0, |file| file.content.len() as u64);
-        Ok(state.names.iter().map(|(name, id)| (name.clone(), len(id))).collect())
+        let len = |id: &u64| {
+            state
+                .files
+                .get(id)
+                .map_or(0, |file| file.content.len() as u64)
+        };
+        Ok(state
+            .names
+            .iter()
+            .map(|(name, id)| (name.clone(), len(id)))
+            .collect())
     }
 
     async fn open(&self, name: &str) -> Result<SimHandle, IoError> {
         self.run("open", Op::Plain).await?;
         let state = self.disk.state.borrow();
-        let id = state.names.get(name).ok_or_else(|| IoError::NotFound { op: format!("open {name}") })?;
+        let id = state.names.get(name).ok_or_else(|| IoError::NotFound {
+            op: format!("open {name}"),
+        })?;
         Ok(SimHandle(*id, Rc::from(name)))
     }
 
@@ -372,12 +440,21 @@ impl Io for SimIo {
         self.run("create", Op::Plain).await?;
         let id = {
             let mut state = self.disk.state.borrow_mut();
-            if state.faults.capacity_bytes.is_some_and(|capacity| state.reserved_bytes() + len > capacity) {
-                return Err(IoError::NoSpace { op: format!("create {name}") });
+            if state
+                .faults
+                .capacity_bytes
+                .is_some_and(|capacity| state.reserved_bytes() + len > capacity)
+            {
+                return Err(IoError::NoSpace {
+                    op: format!("create {name}"),
+                });
             }
             let id = state.next_id;
             state.next_id += 1;
-            let file = SimFile { content: vec![0; len as usize], ..SimFile::default() };
+            let file = SimFile {
+                content: vec![0; len as usize],
+                ..SimFile::default()
+            };
             state.files.insert(id, file);
             id
         };
@@ -385,10 +462,19 @@ impl Io for SimIo {
         Ok(SimHandle(id, Rc::from(name)))
     }
 
-    async fn read_at(&self, file: &SimHandle, offset: u64, len: usize) -> Result<ReadBuffer, IoError> {
+    async fn read_at(
+        &self,
+        file: &SimHandle,
+        offset: u64,
+        len: usize,
+    ) -> Result<ReadBuffer, IoError> {
         self.run("read", Op::Plain).await?;
         let state = self.disk.state.borrow();
-        let Some(file) = state.files.get(&file.0) else { return Err(IoError::NotFound { op: format!("read {}", file.1) }) };
+        let Some(file) = state.files.get(&file.0) else {
+            return Err(IoError::NotFound {
+                op: format!("read {}", file.1),
+            });
+        };
         let from = (offset as usize).min(file.content.len());
         let to = (from + len).min(file.content.len());
         let mut buffer = AlignedBuffer::zeroed(to - from);
@@ -407,7 +493,9 @@ impl Io for SimIo {
     async fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
         self.run("rename", Op::Plain).await?;
         if !self.disk.state.borrow().names.contains_key(from) {
-            return Err(IoError::NotFound { op: format!("rename {from}") });
+            return Err(IoError::NotFound {
+                op: format!("rename {from}"),
+            });
         }
         self.change(Change::Rename(from.to_string(), to.to_string()));
         Ok(())
@@ -428,7 +516,10 @@ impl Io for SimIo {
         self.run("space", Op::Plain).await?;
         let state = self.disk.state.borrow();
         let total_bytes = state.faults.capacity_bytes.unwrap_or(1 << 50);
-        Ok(DiskSpace { free_bytes: total_bytes.saturating_sub(state.reserved_bytes()), total_bytes })
+        Ok(DiskSpace {
+            free_bytes: total_bytes.saturating_sub(state.reserved_bytes()),
+            total_bytes,
+        })
     }
 
     async fn pause(&self, _wait_ms: u64) {

@@ -1,7 +1,10 @@
 //! What runs a log on a simulated disk: a poll of all tasks after each step of the disk.
 
 use super::disk::{SimDisk, SimIo};
-use crate::log::{Io, JobDone, Log, LogFailure, LogOptions, OpenError, OpenReport, ReadBuffer, ReadId, Replay, WriteId, IoError, open};
+use crate::log::{
+    Io, IoError, JobDone, Log, LogFailure, LogOptions, OpenError, OpenReport, ReadBuffer, ReadId,
+    Replay, WriteId, open,
+};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -23,7 +26,8 @@ impl Tasks {
     /// Polls all of them once.
     pub fn poll(&mut self) {
         let mut context = Context::from_waker(Waker::noop());
-        self.running.retain_mut(|task| task.as_mut().poll(&mut context).is_pending());
+        self.running
+            .retain_mut(|task| task.as_mut().poll(&mut context).is_pending());
     }
 
     /// Whether none is left.
@@ -65,11 +69,21 @@ pub struct LogHost {
 
 impl LogHost {
     /// Opens the log on the disk; `None` when the disk crashes meanwhile.
-    pub fn open(disk: &SimDisk, options: LogOptions, replay: &mut dyn Replay) -> Option<Result<(Self, OpenReport), OpenError>> {
+    pub fn open(
+        disk: &SimDisk,
+        options: LogOptions,
+        replay: &mut dyn Replay,
+    ) -> Option<Result<(Self, OpenReport), OpenError>> {
         let io = disk.io();
         let opened = block_on(disk, open(&io, options, replay))?;
         Some(opened.map(|(log, report)| {
-            let host = Self { log, disk: disk.clone(), io, tasks: Tasks::default(), events: Rc::default() };
+            let host = Self {
+                log,
+                disk: disk.clone(),
+                io,
+                tasks: Tasks::default(),
+                events: Rc::default(),
+            };
             (host, report)
         }))
     }
@@ -80,7 +94,10 @@ impl LogHost {
             let (io, events) = (self.io.clone(), self.events.clone());
             self.tasks.spawn(async move {
                 let result = match io.open(&write.segment.file_name()).await {
-                    Ok(file) => io.write_durable(&file, write.file_offset, &write.bytes).await,
+                    Ok(file) => {
+                        io.write_durable(&file, write.file_offset, &write.bytes)
+                            .await
+                    }
                     Err(error) => Err(error),
                 };
                 events.borrow_mut().push(Event::Write(write.id, result));

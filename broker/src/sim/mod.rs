@@ -7,7 +7,11 @@ mod host;
 mod random;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod log_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod model;
 
 pub use disk::{Faults, SimDisk, SimIo};
 pub use host::{LogHost, Tasks, block_on};
