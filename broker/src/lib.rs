@@ -1,6 +1,7 @@
 //! The server as a library: what `corelane start` and `corelane nameserver` run.
 
 pub mod config;
+pub mod nameserver;
 
 use config::Config;
 
