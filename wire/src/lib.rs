@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod body;
+pub mod check;
 pub mod code;
 pub mod ext;
 pub mod fastjson;
