@@ -7,6 +7,7 @@
 mod brokers;
 mod kv;
 mod requests;
+pub mod service;
 mod settings;
 mod topics;
 

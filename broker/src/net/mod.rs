@@ -24,12 +24,11 @@ mod outgoing;
 mod receive;
 mod send;
 pub mod service;
-mod stable;
 
+pub use crate::ring::{NoParts, StableBytes};
 pub use close::CloseReason;
 pub use limits::{NetCounters, NetLimits};
 pub use listen::NetError;
-pub use stable::{NoParts, StableBytes};
 
 use crate::ring::{Completion, Owner, Ring, Token};
 use assembly::Assembly;
