@@ -33,6 +33,9 @@ pub struct Connection<T = ()> {
     stream: TcpStream,
     session: Session<Waiting<T>>,
     requests: VecDeque<Vec<u8>>,
+    // Answers to started requests that came while something else was waited for, and the one that was given out last.
+    early: VecDeque<(T, Vec<u8>)>,
+    given: Vec<u8>,
 }
 
 /// Who waits for an answer.
@@ -41,6 +44,9 @@ enum Waiting<T> {
     Call,
     Started(T),
 }
+
+/// Who waited for an answer, and where its frame lies in the session.
+type Answer<T> = (Waiting<T>, Range<usize>);
 
 /// The answer to a request that was started.
 #[derive(Debug)]
@@ -90,6 +96,8 @@ impl<T> Connection<T> {
             stream: outcome?,
             session: Session::new(serialization),
             requests: VecDeque::new(),
+            early: VecDeque::new(),
+            given: Vec::new(),
         };
         connection
             .stream
@@ -191,6 +199,14 @@ impl<T> Connection<T> {
     pub fn next_reply(&mut self, timeout: Duration) -> Result<Option<Reply<'_, T>>, ClientError> {
         let deadline = Instant::now() + timeout;
         self.flush(deadline, timeout)?;
+        if let Some((token, frame)) = self.early.pop_front() {
+            self.given = frame;
+            let frame = Frame::parse(&self.given).map_err(|source| ClientError::Frame {
+                address: self.address.clone(),
+                source,
+            })?;
+            return Ok(Some(Reply { token, frame }));
+        }
         loop {
             match self.next_answer()? {
                 Some((Waiting::Started(token), frame)) => {
@@ -218,9 +234,11 @@ impl<T> Connection<T> {
             if let Some(request) = self.take_request() {
                 return Ok(Some(request));
             }
-            // Answers that nobody has fetched would be lost here; only a test waits in both ways, one after the other.
-            if self.next_answer()?.is_none() && !self.receive(deadline)? {
-                return Ok(self.take_request());
+            match self.next_answer()? {
+                Some((Waiting::Started(token), frame)) => self.keep(token, frame),
+                Some((Waiting::Call, _)) => {}
+                None if self.receive(deadline)? => {}
+                None => return Ok(self.take_request()),
             }
         }
     }
@@ -251,14 +269,14 @@ impl<T> Connection<T> {
         loop {
             match self.next_answer()? {
                 Some((Waiting::Call, frame)) => return Ok(frame),
-                Some((Waiting::Started(_), _)) => {}
+                Some((Waiting::Started(token), frame)) => self.keep(token, frame),
                 None if self.receive(deadline)? => {}
                 None => return Err(self.timed_out(timeout)),
             }
         }
     }
 
-    fn next_answer(&mut self) -> Result<Option<(Waiting<T>, Range<usize>)>, ClientError> {
+    fn next_answer(&mut self) -> Result<Option<Answer<T>>, ClientError> {
         loop {
             match self.session.next_event() {
                 Ok(Some(Event::Response { token, frame })) => return Ok(Some((token, frame))),
@@ -277,6 +295,12 @@ impl<T> Connection<T> {
                 }
             }
         }
+    }
+
+    /// Keeps an answer for [`Connection::next_reply`]. There are never more of them than requests were started.
+    fn keep(&mut self, token: T, frame: Range<usize>) {
+        self.early
+            .push_back((token, self.session.frame(frame).to_vec()));
     }
 
     fn parse(&self, frame: Range<usize>) -> Result<Frame<'_>, ClientError> {
