@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"strings"
+	"time"
 
 	"github.com/apache/rocketmq-client-go/v2"
 	"github.com/apache/rocketmq-client-go/v2/consumer"
@@ -31,7 +32,9 @@ func startConsumer(v verb) error {
 	case "last":
 		options = append(options, consumer.WithConsumeFromWhere(consumer.ConsumeFromLastOffset))
 	case "timestamp":
-		options = append(options, consumer.WithConsumeFromWhere(consumer.ConsumeFromTimestamp), consumer.WithConsumeTimestamp(v.Timestamp))
+		// The client reads it as UTC.
+		start := time.UnixMilli(v.TimestampMs).UTC().Format("20060102150405")
+		options = append(options, consumer.WithConsumeFromWhere(consumer.ConsumeFromTimestamp), consumer.WithConsumeTimestamp(start))
 	default:
 		return fmt.Errorf("from %q", v.From)
 	}

@@ -51,10 +51,10 @@ type verb struct {
 	BodyBytes    int       `json:"body_bytes"`
 	Stream       int64     `json:"stream"`
 
-	Expression string `json:"expression"`
-	Model      string `json:"model"`
-	From       string `json:"from"`
-	Timestamp  string `json:"timestamp"`
+	Expression  string `json:"expression"`
+	Model       string `json:"model"`
+	From        string `json:"from"`
+	TimestampMs int64  `json:"timestamp_ms"`
 
 	Brokers    []string `json:"brokers"`
 	QueueCount int      `json:"queue_count"`

@@ -11,6 +11,7 @@ import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.common.UtilAll;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
@@ -28,7 +29,7 @@ final class Consumers {
         this.nameservers = nameservers;
     }
 
-    /** A push consumer: "model" is clustering or broadcasting, "from" is first, last or timestamp. */
+    /** A push consumer: "model" is clustering or broadcasting, "from" is first, last or timestamp ("timestamp_ms", whole seconds). */
     JSONObject push(JSONObject verb) throws Exception {
         String name = verb.getString("name");
         DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(verb.getString("group"));
@@ -43,7 +44,7 @@ final class Consumers {
             case "last": consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_LAST_OFFSET); break;
             case "timestamp":
                 consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_TIMESTAMP);
-                consumer.setConsumeTimestamp(verb.getString("timestamp"));
+                consumer.setConsumeTimestamp(UtilAll.timeMillisToHumanString3(verb.getLongValue("timestamp_ms")));
                 break;
             default: throw new IllegalArgumentException("from " + verb.getString("from"));
         }
