@@ -475,9 +475,15 @@ impl Client {
         self.end_of(id, VERB)
     }
 
-    /// SIGKILL.
-    pub fn kill9(mut self) {
+    /// SIGKILL. Returns what each of its consumers had received, as far as it could tell.
+    pub fn kill9(mut self) -> HashMap<String, Vec<Received>> {
         self.process.kill9();
+        let (lock, changed) = &*self.state;
+        let state = lock.lock().expect("no panic under the lock");
+        let mut state = changed
+            .wait_while(state, |state| !state.closed)
+            .expect("no panic under the lock");
+        std::mem::take(&mut state.received)
     }
 
     /// The ids of the clients in a consumer group, as the admin client tells them; Java only.

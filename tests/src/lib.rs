@@ -29,6 +29,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use client::{
     Client, Consumer, From, Language, Message, Mode, Model, Outcome, Place, Queue, Received, Sent,
+    Stream,
 };
 pub use cluster::{Cluster, Options};
 

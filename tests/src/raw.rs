@@ -267,6 +267,21 @@ pub fn create_topic(broker: &str, topic: &str, queues: usize) -> io::Result<Resp
     )
 }
 
+/// The offset that a group has committed in a queue, as the broker tells it; `None` when there is none.
+pub fn committed(broker: &str, group: &str, topic: &str, queue: i32) -> Option<i64> {
+    let queue = queue.to_string();
+    let fields = [
+        ("consumerGroup", group),
+        ("topic", topic),
+        ("queueId", &queue),
+    ];
+    let response = Connection::open(broker)
+        .ok()?
+        .request(code::QUERY_CONSUMER_OFFSET, &fields, &[])
+        .ok()?;
+    (response.code == 0).then(|| response.ext.get("offset")?.parse().ok())?
+}
+
 /// The fields of a request that sends to a queue.
 pub fn send_fields<'a>(topic: &'a str, queue: &'a str) -> [(&'a str, &'a str); 11] {
     [
