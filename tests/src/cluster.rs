@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::client::Queue;
 use crate::ports::Ports;
@@ -61,6 +61,7 @@ pub struct Cluster {
     nameserver: String,
     dir: PathBuf,
     ports: Ports,
+    ready_after: Duration,
     _turn: Turn,
 }
 
@@ -74,6 +75,7 @@ impl Cluster {
         };
         let (dir, ports) = (new_dir(), Ports::take());
         let nameserver = format!("127.0.0.1:{}", ports.nameserver());
+        let start = Instant::now();
         let servers = match std::env::var("CORELANE_TESTS_BROKER").as_deref() {
             Ok("apache") => apache_servers(options, &dir, &ports, &nameserver),
             Ok(other) => panic!("CORELANE_TESTS_BROKER={other}: only apache is known"),
@@ -85,9 +87,11 @@ impl Cluster {
             nameserver,
             dir,
             ports,
+            ready_after: Duration::ZERO,
             _turn: turn,
         };
         cluster.wait_ready();
+        cluster.ready_after = start.elapsed();
         cluster
     }
 
@@ -104,6 +108,11 @@ impl Cluster {
     /// The address of the first shard.
     pub fn broker(&self) -> String {
         format!("127.0.0.1:{}", self.ports.broker(0))
+    }
+
+    /// How long the first start took until all shards were registered.
+    pub fn ready_after(&self) -> Duration {
+        self.ready_after
     }
 
     /// Ports that belong to this cluster; those of the broker are the first.

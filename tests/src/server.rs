@@ -44,6 +44,7 @@ impl Server {
         ];
         let sets = common
             .iter()
+            .filter(|(key, _)| settings.iter().all(|(given, _)| given != key))
             .chain(settings)
             .flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")]);
         Self::start(
