@@ -1,2 +1,58 @@
-//! placeholder
-fn main() {}
+//! `corelane`: starts the broker and the NameServer, and speaks to running ones.
+//!
+//! A command prints what was asked for on standard output and everything else on standard error. It ends with 0, with 1
+//! when it failed (one line says why and what to do), or with 2 when its arguments make no sense.
+
+mod cli;
+mod config;
+mod keys;
+mod output;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::FromArgMatches;
+
+use cli::{Cli, Command};
+use output::{Failure, Output};
+
+fn main() -> ExitCode {
+    if std::env::args_os().len() == 1 {
+        return finish(Output::new(false).text(&cli::command(false).render_help().to_string()));
+    }
+    let matches = cli::command(false).get_matches();
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    finish(run(cli.command, &matches))
+}
+
+fn run(command: Command, matches: &clap::ArgMatches) -> Result<(), Failure> {
+    match command {
+        Command::Start(args) => serve::start(&args, &keys::flags(matches)),
+        Command::Nameserver(args) => serve::nameserver(&args, &keys::flags(matches)),
+        Command::Config(command) => config::run(&command),
+        Command::Version { json } => version(json),
+    }
+}
+
+fn version(json: bool) -> Result<(), Failure> {
+    let version = env!("CARGO_PKG_VERSION");
+    let protocol = corelane_wire::code::VERSION;
+    let mut out = Output::new(json);
+    out.record(
+        &serde_json::json!({ "version": version, "protocolVersion": protocol }),
+        &format!("corelane {version} (RocketMQ protocol version {protocol})"),
+    )
+}
+
+fn finish(outcome: Result<(), Failure>) -> ExitCode {
+    match outcome {
+        Ok(()) | Err(Failure::NobodyReads) => ExitCode::SUCCESS,
+        Err(Failure::Said(message)) => {
+            output::complain(&message);
+            ExitCode::from(1)
+        }
+    }
+}

@@ -1,26 +1,147 @@
 //! The fields of a header (`extFields`), read without building a map, and the typed headers made of them.
+//!
+//! A typed header reads all its fields in one pass over the text; nothing is kept between passes.
 
-use crate::frame::FrameWriter;
+use std::borrow::Cow;
+
+use crate::frame::{FrameError, FrameWriter, take};
+use crate::scan::{Cursor, Value};
 use crate::text::Text;
 
 /// The fields of one header, validated when the frame was parsed.
 #[derive(Debug, Clone, Copy)]
 pub struct ExtFields<'a> {
-    raw: &'a [u8],
-    // which serialization `raw` is in, and what else iteration needs
+    raw: Raw<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Raw<'a> {
+    /// The inside of a JSON object whose syntax was checked.
+    Json(&'a str),
+    /// Entries whose lengths were checked; whether they are UTF-8 is seen when they are read.
+    Rocketmq(&'a [u8]),
 }
 
 impl<'a> ExtFields<'a> {
+    /// No fields.
+    pub const EMPTY: Self = Self { raw: Raw::Json("") };
+
+    /// `inside` was checked by [`Cursor::object`].
+    pub(crate) fn json(inside: &'a str) -> Self {
+        Self {
+            raw: Raw::Json(inside),
+        }
+    }
+
+    pub(crate) fn rocketmq(entries: &'a [u8]) -> Result<Self, FrameError> {
+        let mut rest = entries;
+        while !rest.is_empty() {
+            (_, _, rest) = rocketmq_entry(rest).ok_or(FrameError::Header("a field that fits"))?;
+        }
+        Ok(Self {
+            raw: Raw::Rocketmq(entries),
+        })
+    }
+
     /// Name and value of every field, in the order of the wire. Numbers and booleans that a JSON sender did not quote
-    /// come as their text; `null` values are left out.
+    /// come as their text; `null`, objects and arrays are left out, and so is what is not UTF-8.
     pub fn iter(&self) -> impl Iterator<Item = (Text<'a>, Text<'a>)> + use<'a> {
-        let _ = self.raw;
-        std::iter::empty()
+        self.raw_fields()
+            .filter_map(|(name, value)| Some((name.text()?, value.text()?)))
     }
 
     /// The value of one field; the first where a name stands twice.
     pub fn get(&self, name: &str) -> Option<Text<'a>> {
         self.iter().find(|(n, _)| n == name).map(|(_, v)| v)
+    }
+
+    /// What `iter` gives, before it is known to be UTF-8.
+    pub(crate) fn raw_fields(&self) -> RawFields<'a> {
+        match self.raw {
+            Raw::Json(inside) => RawFields::Json {
+                cursor: Cursor::new(inside),
+                first: true,
+            },
+            Raw::Rocketmq(entries) => RawFields::Rocketmq(entries),
+        }
+    }
+}
+
+/// The first entry of a ROCKETMQ header: name, value, what follows.
+fn rocketmq_entry(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (len, rest) = bytes.split_first_chunk::<2>()?;
+    let (name, rest) = take(rest, u32::from(u16::from_be_bytes(*len)))?;
+    let (len, rest) = rest.split_first_chunk::<4>()?;
+    let (value, rest) = take(rest, u32::from_be_bytes(*len))?;
+    Some((name, value, rest))
+}
+
+/// Iterates over the fields as they stand in the header.
+pub(crate) enum RawFields<'a> {
+    /// A checked object, read so far.
+    Json { cursor: Cursor<'a>, first: bool },
+    /// The entries that are left.
+    Rocketmq(&'a [u8]),
+}
+
+impl<'a> Iterator for RawFields<'a> {
+    type Item = (RawText<'a>, RawText<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Json { cursor, first } => loop {
+                let name = cursor.name(*first).ok()??;
+                *first = false;
+                let value = match cursor.value().ok()? {
+                    Value::Text(text) => text,
+                    Value::Bare(bare) => Text::plain(bare),
+                    Value::Null | Value::Nested => continue,
+                };
+                return Some((RawText::Text(name), RawText::Text(value)));
+            },
+            Self::Rocketmq(rest) => {
+                let (name, value, after) = rocketmq_entry(rest)?;
+                *rest = after;
+                Some((RawText::Bytes(name), RawText::Bytes(value)))
+            }
+        }
+    }
+}
+
+/// A name or a value, UTF-8 or not yet known to be.
+#[derive(Clone, Copy)]
+pub(crate) enum RawText<'a> {
+    Text(Text<'a>),
+    Bytes(&'a [u8]),
+}
+
+impl<'a> RawText<'a> {
+    /// The bytes without escapes.
+    pub(crate) fn bytes(&self) -> Cow<'a, [u8]> {
+        match self {
+            Self::Text(text) => match text.to_str() {
+                Cow::Borrowed(str) => Cow::Borrowed(str.as_bytes()),
+                Cow::Owned(string) => Cow::Owned(string.into_bytes()),
+            },
+            Self::Bytes(bytes) => Cow::Borrowed(bytes),
+        }
+    }
+
+    /// Whether these are the bytes of `name`.
+    #[inline]
+    pub(crate) fn is(&self, name: &str) -> bool {
+        match self {
+            Self::Text(text) => *text == *name,
+            Self::Bytes(bytes) => *bytes == name.as_bytes(),
+        }
+    }
+
+    /// The value as text, if it is UTF-8.
+    pub(crate) fn text(&self) -> Option<Text<'a>> {
+        match self {
+            Self::Text(text) => Some(*text),
+            Self::Bytes(bytes) => std::str::from_utf8(bytes).ok().map(Text::plain),
+        }
     }
 }
 
@@ -41,4 +162,109 @@ pub trait ExtHeader<'a>: Sized {
     fn decode(ext: &ExtFields<'a>) -> Result<Self, FieldError>;
     /// Writes the fields; those that are `None` are left out.
     fn encode(&self, out: &mut FrameWriter<'_>);
+}
+
+/// A type that a field may have.
+pub(crate) trait FieldType<'a>: Sized {
+    /// `Ok(None)` where the value counts as absent.
+    fn parse(raw: RawText<'a>, name: &'static str) -> Result<Option<Self>, FieldError>;
+    /// What a header without the field has; `None` where the field is required.
+    fn absent() -> Option<Self> {
+        None
+    }
+    /// Writes the field, if there is something to write.
+    fn write(&self, name: &str, out: &mut FrameWriter<'_>);
+}
+
+macro_rules! integer_field {
+    ($type:ty, $name:literal) => {
+        impl<'a> FieldType<'a> for $type {
+            fn parse(raw: RawText<'a>, name: &'static str) -> Result<Option<Self>, FieldError> {
+                match parse_integer(&raw.bytes()) {
+                    Ok(None) => Ok(None),
+                    Ok(Some(value)) => Self::try_from(value)
+                        .map(Some)
+                        .map_err(|_| FieldError::Invalid(name, $name)),
+                    Err(()) => Err(FieldError::Invalid(name, $name)),
+                }
+            }
+
+            fn write(&self, name: &str, out: &mut FrameWriter<'_>) {
+                out.int_field(name, i64::from(*self));
+            }
+        }
+    };
+}
+
+integer_field!(i32, "integer of 32 bits");
+integer_field!(i64, "integer of 64 bits");
+
+/// An empty value is none: the binary form cannot say more.
+fn parse_integer(bytes: &[u8]) -> Result<Option<i64>, ()> {
+    let (negative, digits) = match bytes {
+        [] => return Ok(None),
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    if digits.is_empty() {
+        return Err(());
+    }
+    let mut value = 0i64;
+    for digit in digits {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 {
+            return Err(());
+        }
+        let digit = if negative {
+            -i64::from(digit)
+        } else {
+            i64::from(digit)
+        };
+        value = value
+            .checked_mul(10)
+            .and_then(|value| value.checked_add(digit))
+            .ok_or(())?;
+    }
+    Ok(Some(value))
+}
+
+impl<'a> FieldType<'a> for bool {
+    /// As in Java: everything but "true" is false.
+    fn parse(raw: RawText<'a>, _: &'static str) -> Result<Option<Self>, FieldError> {
+        let bytes = raw.bytes();
+        Ok((!bytes.is_empty()).then(|| bytes.eq_ignore_ascii_case(b"true")))
+    }
+
+    fn write(&self, name: &str, out: &mut FrameWriter<'_>) {
+        out.field(name, if *self { "true" } else { "false" });
+    }
+}
+
+impl<'a> FieldType<'a> for Text<'a> {
+    fn parse(raw: RawText<'a>, name: &'static str) -> Result<Option<Self>, FieldError> {
+        raw.text()
+            .map(Some)
+            .ok_or(FieldError::Invalid(name, "UTF-8 text"))
+    }
+
+    fn write(&self, name: &str, out: &mut FrameWriter<'_>) {
+        out.text_field(name, *self);
+    }
+}
+
+impl<'a, T: FieldType<'a>> FieldType<'a> for Option<T> {
+    fn parse(raw: RawText<'a>, name: &'static str) -> Result<Option<Self>, FieldError> {
+        Ok(T::parse(raw, name)?.map(Some))
+    }
+
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+
+    fn write(&self, name: &str, out: &mut FrameWriter<'_>) {
+        if let Some(value) = self {
+            value.write(name, out);
+        }
+    }
 }

@@ -1,10 +1,14 @@
 //! One frame: `totalLen | serialization and headerLen | header | body`, all integers big-endian.
 //!
 //! `totalLen` does not count itself. The serialization of the header is said per frame: requests and responses of one
-//! connection may differ.
+//! connection may differ. A header is read in one pass, without a copy; `write` holds the other direction.
 
+use crate::code;
 use crate::ext::ExtFields;
+use crate::scan::{Cursor, Value};
 use crate::text::Text;
+
+pub use crate::write::{FrameWriter, Head};
 
 /// How a header is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -29,21 +33,26 @@ pub enum FrameError {
     #[error("unknown header serialization {0}")]
     Serialization(u8),
     /// The header does not parse; the text says what was expected.
-    #[error("broken header: {0}")]
+    #[error("broken header: expected {0}")]
     Header(&'static str),
 }
 
 /// Looks for one frame at the start of `bytes`: `Some(n)` when its `n` bytes (with the length word) are all there, `None`
 /// when more must arrive. `max_frame_bytes` bounds `n`.
 pub fn split(bytes: &[u8], max_frame_bytes: usize) -> Result<Option<usize>, FrameError> {
-    let _ = (bytes, max_frame_bytes);
-    todo!()
+    Ok(announced_len(bytes, max_frame_bytes)?.filter(|&len| len <= bytes.len()))
 }
 
 /// The number of bytes that the frame at the start of `bytes` will have in all, once its length word is there.
 pub fn announced_len(bytes: &[u8], max_frame_bytes: usize) -> Result<Option<usize>, FrameError> {
-    let _ = (bytes, max_frame_bytes);
-    todo!()
+    let Some(word) = bytes.first_chunk::<4>() else {
+        return Ok(None);
+    };
+    let len = i64::from(i32::from_be_bytes(*word)) + 4;
+    match usize::try_from(len) {
+        Ok(len) if len >= 8 && len <= max_frame_bytes => Ok(Some(len)),
+        _ => Err(FrameError::Length(len - 4)),
+    }
 }
 
 /// A parsed frame. Borrows from the bytes it was parsed from.
@@ -72,8 +81,28 @@ pub struct Frame<'a> {
 impl<'a> Frame<'a> {
     /// Parses exactly one frame, length word included (see [`split`]).
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FrameError> {
-        let _ = bytes;
-        todo!()
+        let len = announced_len(bytes, usize::MAX)?;
+        let (Some(len), Some((word, rest))) = (
+            len,
+            bytes
+                .get(4..)
+                .and_then(|rest| rest.split_first_chunk::<4>()),
+        ) else {
+            return Err(FrameError::Length(bytes.len() as i64 - 4));
+        };
+        if len != bytes.len() {
+            return Err(FrameError::Length(len as i64 - 4));
+        }
+        let word = u32::from_be_bytes(*word);
+        let header_len = word & 0xFF_FFFF;
+        let Some((header, body)) = rest.split_at_checked(header_len as usize) else {
+            return Err(FrameError::HeaderLength(header_len));
+        };
+        match (word >> 24) as u8 {
+            0 => Self::parse_json(header, body),
+            1 => Self::parse_rocketmq(header, body),
+            other => Err(FrameError::Serialization(other)),
+        }
     }
 
     /// Whether this frame answers a request.
@@ -85,64 +114,137 @@ impl<'a> Frame<'a> {
     pub fn is_oneway(&self) -> bool {
         self.flag & 2 != 0
     }
+
+    fn empty(serialization: Serialization, body: &'a [u8]) -> Self {
+        Self {
+            serialization,
+            code: 0,
+            language: 0,
+            version: 0,
+            opaque: 0,
+            flag: 0,
+            remark: None,
+            ext: ExtFields::EMPTY,
+            body,
+        }
+    }
+
+    fn parse_json(header: &'a [u8], body: &'a [u8]) -> Result<Self, FrameError> {
+        let text = std::str::from_utf8(header).map_err(|_| FrameError::Header("UTF-8"))?;
+        let mut frame = Self::empty(Serialization::Json, body);
+        let mut cursor = Cursor::new(text);
+        if !cursor.eat(b'{') {
+            return Err(FrameError::Header("an object"));
+        }
+        let mut code = None;
+        let mut first = true;
+        while let Some(name) = cursor.name(first)? {
+            first = false;
+            match name.to_str().as_ref() {
+                "code" => code = int(cursor.value()?)?,
+                "language" => frame.language = language(cursor.value()?),
+                "version" => frame.version = int(cursor.value()?)?.unwrap_or(0),
+                "opaque" => frame.opaque = int(cursor.value()?)?.unwrap_or(0),
+                "flag" => frame.flag = int(cursor.value()?)?.unwrap_or(0),
+                "remark" => {
+                    frame.remark = match cursor.value()? {
+                        Value::Text(text) => Some(text),
+                        Value::Bare(bare) => Some(Text::plain(bare)),
+                        Value::Null | Value::Nested => None,
+                    }
+                }
+                "extFields" if cursor.peek() == Some(b'{') => {
+                    frame.ext = ExtFields::json(cursor.object()?)
+                }
+                _ => {
+                    cursor.value()?;
+                }
+            }
+        }
+        if !cursor.eat(b'}') || cursor.peek().is_some() {
+            return Err(FrameError::Header("the end of the object"));
+        }
+        frame.code = code.ok_or(FrameError::Header("a code"))?;
+        Ok(frame)
+    }
+
+    fn parse_rocketmq(header: &'a [u8], body: &'a [u8]) -> Result<Self, FrameError> {
+        let mut frame = Self::empty(Serialization::Rocketmq, body);
+        let Some((fixed, rest)) = header.split_first_chunk::<17>() else {
+            return Err(FrameError::Header("21 bytes"));
+        };
+        let [
+            c0,
+            c1,
+            language,
+            v0,
+            v1,
+            o0,
+            o1,
+            o2,
+            o3,
+            f0,
+            f1,
+            f2,
+            f3,
+            r0,
+            r1,
+            r2,
+            r3,
+        ] = *fixed;
+        frame.language = language;
+        frame.version = i32::from(i16::from_be_bytes([v0, v1]));
+        frame.opaque = i32::from_be_bytes([o0, o1, o2, o3]);
+        frame.flag = i32::from_be_bytes([f0, f1, f2, f3]);
+        let code = i16::from_be_bytes([c0, c1]);
+        frame.code = if frame.is_response() {
+            i32::from(code)
+        } else {
+            code::widen_request(code)
+        };
+
+        let (remark, rest) = take(rest, u32::from_be_bytes([r0, r1, r2, r3]))
+            .ok_or(FrameError::Header("the remark"))?;
+        if !remark.is_empty() {
+            let remark = std::str::from_utf8(remark).map_err(|_| FrameError::Header("UTF-8"))?;
+            frame.remark = Some(Text::plain(remark));
+        }
+        let (ext_len, rest) = rest
+            .split_first_chunk::<4>()
+            .ok_or(FrameError::Header("the length of the fields"))?;
+        let (ext, _) =
+            take(rest, u32::from_be_bytes(*ext_len)).ok_or(FrameError::Header("the fields"))?;
+        frame.ext = ExtFields::rocketmq(ext)?;
+        Ok(frame)
+    }
 }
 
-/// What a frame says beside its fields and its body.
-#[derive(Debug, Clone, Copy)]
-pub struct Head<'a> {
-    /// How to write the header. A code that does not fit ROCKETMQ is written as JSON.
-    pub serialization: Serialization,
-    /// Request or response code.
-    pub code: i32,
-    /// Language ordinal.
-    pub language: u8,
-    /// `MQVersion` ordinal.
-    pub version: i32,
-    /// See [`Frame::opaque`].
-    pub opaque: i32,
-    /// See [`Frame::flag`].
-    pub flag: i32,
-    /// Human text of an error.
-    pub remark: Option<&'a str>,
+/// The first `len` bytes, and the rest; a length above `i32::MAX` never fits.
+pub(crate) fn take(bytes: &[u8], len: u32) -> Option<(&[u8], &[u8])> {
+    bytes.split_at_checked(usize::try_from(len).ok()?)
 }
 
-/// Writes one frame to the end of a buffer: head, then fields in any number, then the length of the body.
-/// A writer that is dropped without `finish` leaves the buffer as it was.
-pub struct FrameWriter<'b> {
-    out: &'b mut Vec<u8>,
-    start: usize,
-    // further state of the writer
+fn int(value: Value<'_>) -> Result<Option<i32>, FrameError> {
+    let parsed = match value {
+        Value::Bare(bare) => bare.parse(),
+        Value::Text(text) => text.to_str().parse(),
+        Value::Null => return Ok(None),
+        Value::Nested => return Err(FrameError::Header("an integer")),
+    };
+    parsed
+        .map(Some)
+        .map_err(|_| FrameError::Header("an integer"))
 }
 
-impl<'b> FrameWriter<'b> {
-    /// Starts a frame at the end of `out`.
-    pub fn new(out: &'b mut Vec<u8>, head: &Head<'_>) -> Self {
-        let _ = head;
-        let start = out.len();
-        Self { out, start }
-    }
-
-    /// Adds one field.
-    pub fn field(&mut self, name: &str, value: &str) {
-        let _ = (name, value);
-        todo!()
-    }
-
-    /// Adds one integer field.
-    pub fn int_field(&mut self, name: &str, value: i64) {
-        let _ = (name, value);
-        todo!()
-    }
-
-    /// Ends the header. The caller sends `body_len` bytes after it: behind it in the same buffer or from elsewhere.
-    pub fn finish(self, body_len: usize) {
-        let _ = (body_len, self.start, self.out);
-        todo!()
-    }
-
-    /// Ends the header and appends the body.
-    pub fn finish_with(self, body: &[u8]) {
-        let _ = body;
-        todo!()
+fn language(value: Value<'_>) -> u8 {
+    match value {
+        Value::Text(text) => {
+            code::language::ordinal(&text.to_str()).unwrap_or(code::language::OTHER)
+        }
+        Value::Bare(bare) => bare.parse().unwrap_or(code::language::OTHER),
+        Value::Null | Value::Nested => code::language::OTHER,
     }
 }
+
+#[cfg(test)]
+mod tests;

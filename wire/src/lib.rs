@@ -5,6 +5,8 @@
 
 pub mod batch;
 pub mod body;
+#[cfg(any(test, feature = "check"))]
+pub mod check;
 pub mod code;
 pub mod ext;
 pub mod fastjson;
@@ -13,7 +15,11 @@ pub mod header;
 pub mod message_id;
 pub mod properties;
 pub mod record;
+#[cfg(test)]
+mod recorded;
+mod scan;
 pub mod text;
+mod write;
 
 pub use ext::{ExtFields, ExtHeader, FieldError};
 pub use frame::{Frame, FrameError, FrameWriter};

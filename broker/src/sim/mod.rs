@@ -1,0 +1,18 @@
+//! A disk that lies as far as its contract lets it, from a seed, and what runs the log's work on it.
+//!
+//! Deterministic: the same seed and the same calls give the same run. Compiled for tests only (feature `sim`).
+
+mod disk;
+mod host;
+mod random;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod log_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod model;
+
+pub use disk::{Faults, SimDisk, SimIo};
+pub use host::{LogHost, Tasks, block_on};
+pub use random::Random;

@@ -1,0 +1,443 @@
+//! The log against a simple model: what was appended, in order, and what of it must be there after a crash.
+
+use super::{LogHost, Random, SimDisk};
+use crate::log::{
+    AppendError, Entry, FlushMode, Log, LogFailure, LogOptions, OpenReport, Position, ReadMiss,
+    Replay, ReplayError, Slice, StateWriter,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+const KIND_VALUE: u16 = 1;
+const KIND_DROP: u16 = 2;
+
+/// What was appended, with its end.
+#[derive(Clone, Debug)]
+enum Op {
+    Message {
+        topic: &'static str,
+        queue_id: i32,
+        position: Position,
+        end: Position,
+        bytes: Vec<u8>,
+    },
+    Value {
+        key: u8,
+        value: u64,
+        end: Position,
+    },
+    Drop {
+        topic: &'static str,
+        end: Position,
+    },
+}
+
+impl Op {
+    fn end(&self) -> Position {
+        match *self {
+            Op::Message { end, .. } | Op::Value { end, .. } | Op::Drop { end, .. } => end,
+        }
+    }
+}
+
+/// The state that the model's engine keeps through state records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Values(BTreeMap<u8, u64>);
+
+impl Replay for Values {
+    fn state(&mut self, log: &mut Log, kind: u16, payload: &[u8]) -> Result<(), ReplayError> {
+        match (kind, payload) {
+            (KIND_VALUE, [key, value @ ..]) => {
+                let value = value
+                    .first_chunk()
+                    .ok_or_else(|| ReplayError("short value".into()))?;
+                self.0.insert(*key, u64::from_le_bytes(*value));
+            }
+            (KIND_DROP, topic) => log.drop_topic(&String::from_utf8_lossy(topic)),
+            _ => return Err(ReplayError("unknown kind".into())),
+        }
+        Ok(())
+    }
+}
+
+type Queues = BTreeMap<(&'static str, i32), Vec<(Position, Vec<u8>)>>;
+
+/// The model and the log that it is compared with, over one disk.
+pub struct Model {
+    disk: SimDisk,
+    random: Random,
+    host: LogHost,
+    values: Values,
+    ops: Vec<Op>,
+    /// The log said that everything before it was durable.
+    durable: Position,
+    options: LogOptions,
+    now_ms: i64,
+    /// Numbers the messages.
+    count: u64,
+}
+
+const TOPICS: [&str; 3] = ["orders", "payments", "%RETRY%group"];
+
+/// Sizes that make everything happen within a few hundred records.
+pub fn small_options(random: &mut Random) -> LogOptions {
+    let interval_ms = 5;
+    LogOptions {
+        segment_bytes: 4 * 65536,
+        first_segment_bytes: 65536,
+        block_bytes: [512, 4096][random.below(2)],
+        buffer_bytes: [16384, 32768][random.below(2)],
+        tail_cache_bytes: [0, 65536][random.below(2)],
+        read_cache_bytes: [0, 1 << 20][random.below(2)],
+        max_group_bytes: [4096, 16384][random.below(2)],
+        max_record_bytes: 20000,
+        max_writes_in_flight: 1 + random.below(5),
+        max_unflushed_bytes: 65536,
+        snapshot_bytes: 100_000,
+        flush: if random.one_in(4) {
+            FlushMode::Async { interval_ms }
+        } else {
+            FlushMode::Sync
+        },
+        ..LogOptions::default()
+    }
+}
+
+impl Model {
+    /// An empty log.
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let disk = SimDisk::new(random.next_u64());
+        let options = small_options(&mut random);
+        let mut values = Values::default();
+        let (host, _) = LogHost::open(&disk, options.clone(), &mut values)
+            .unwrap()
+            .unwrap();
+        Self {
+            disk,
+            random,
+            host,
+            values,
+            ops: Vec::new(),
+            durable: 0,
+            options,
+            now_ms: 1000,
+            count: 0,
+        }
+    }
+
+    /// Some turns of random work, each followed by some steps of the disk.
+    pub fn work(&mut self, turns: usize) -> Result<(), LogFailure> {
+        for _ in 0..turns {
+            self.now_ms += self.random.below(3) as i64;
+            for _ in 0..self.random.below(6) {
+                self.append();
+            }
+            if self.host.log.snapshot_due() {
+                self.snapshot();
+            }
+            if self.random.one_in(4) {
+                self.read_something();
+            }
+            self.host.submit(self.now_ms);
+            for _ in 0..self.random.below(12) {
+                self.host.step()?;
+            }
+            let durable = self.host.log.durable();
+            assert!(durable >= self.durable);
+            self.durable = durable;
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot of the engine's state.
+    pub fn snapshot(&mut self) {
+        let mut state = StateWriter::default();
+        for (key, value) in &self.values.0 {
+            state.push(KIND_VALUE, &[&[*key][..], &value.to_le_bytes()].concat());
+        }
+        self.host.log.snapshot(state.finish());
+    }
+
+    fn append(&mut self) {
+        self.count += 1;
+        let topic = TOPICS[self.random.below(TOPICS.len())];
+        match self.random.below(20) {
+            0 => self.drop_topic(topic),
+            1..4 => {
+                let (key, value) = (self.random.below(5) as u8, self.count);
+                let payload = [&[key][..], &value.to_le_bytes()].concat();
+                if let Ok(end) = self.host.log.append_state(KIND_VALUE, &payload) {
+                    self.values.0.insert(key, value);
+                    self.ops.push(Op::Value { key, value, end });
+                }
+            }
+            _ => self.append_message(topic),
+        }
+    }
+
+    fn drop_topic(&mut self, topic: &'static str) {
+        if self.random.one_in(3)
+            && let Ok(end) = self.host.log.append_state(KIND_DROP, topic.as_bytes())
+        {
+            self.host.log.drop_topic(topic);
+            self.ops.push(Op::Drop { topic, end });
+        }
+    }
+
+    fn append_message(&mut self, topic: &'static str) {
+        let queue_id = self.random.below(3) as i32;
+        let longest = if self.random.one_in(10) { 18000 } else { 900 };
+        let body: Vec<u8> = (0..self.random.below(longest))
+            .map(|at| (at as u64 ^ self.count) as u8)
+            .collect();
+        let properties = format!(
+            "UNIQ_KEY\x01{:032X}\x02TAGS\x01t{}\x02",
+            self.count,
+            self.count % 3
+        );
+        let make = |position, offset, now_ms| {
+            crate::log::sample::message(
+                topic,
+                queue_id,
+                offset,
+                position,
+                now_ms,
+                &body,
+                properties.as_bytes(),
+            )
+        };
+        let len = make(0, 0, 0).len();
+        let now_ms = self.now_ms;
+        let tags_code = i32::from(b't') * 31 + i32::from(b'0') + (self.count % 3) as i32;
+        let queue = self.host.log.queue(topic, queue_id);
+        let before = self.host.log.next_offset(queue);
+        let mut bytes = Vec::new();
+        let appended =
+            self.host
+                .log
+                .append_message(queue, len, tags_code, now_ms, |position, offset, out| {
+                    bytes = make(position, offset, now_ms);
+                    out.copy_from_slice(&bytes);
+                });
+        match appended {
+            Ok(appended) => {
+                assert_eq!(appended.queue_offset, before);
+                let (position, end) = (appended.position, appended.end);
+                self.ops.push(Op::Message {
+                    topic,
+                    queue_id,
+                    position,
+                    end,
+                    bytes,
+                });
+            }
+            Err(error) => {
+                assert_eq!(error, AppendError::Busy);
+                assert_eq!(self.host.log.next_offset(queue), before);
+            }
+        }
+    }
+
+    /// Asks for any visible record; what comes must be right.
+    fn read_something(&mut self) {
+        let queues = self.expected(Position::MAX);
+        let Some((&(topic, queue_id), records)) =
+            queues.iter().nth(self.random.below(queues.len().max(1)))
+        else {
+            return;
+        };
+        let Some(queue) = self.host.log.find_queue(topic, queue_id) else {
+            panic!("queue {topic} {queue_id} is not there")
+        };
+        let visible = self.host.log.max_offset(queue);
+        assert!(visible <= records.len() as i64);
+        if visible == 0 {
+            return;
+        }
+        let from = self.random.below(visible as usize) as i64;
+        let mut entries = Vec::new();
+        match self.host.log.entries(queue, from, 3, &mut entries) {
+            Ok(()) => {}
+            Err(ReadMiss::Wanted(_)) => return,
+            Err(miss) => panic!("entries of offset {from}: {miss}"),
+        }
+        assert!(!entries.is_empty());
+        for (at, entry) in entries.iter().enumerate() {
+            match self.host.log.record(entry.position, entry.size) {
+                Ok(bytes) => assert_eq!(
+                    (entry.position, &bytes[..]),
+                    (
+                        records[from as usize + at].0,
+                        &records[from as usize + at].1[..]
+                    )
+                ),
+                Err(ReadMiss::Wanted(_)) => {}
+                Err(miss) => panic!("record at {}: {miss}", entry.position),
+            }
+        }
+    }
+
+    /// What must be there if everything that ends up to `tail` is.
+    fn expected(&self, tail: Position) -> Queues {
+        let mut queues = Queues::new();
+        for op in self.ops.iter().filter(|op| op.end() <= tail) {
+            match op {
+                Op::Message {
+                    topic,
+                    queue_id,
+                    position,
+                    bytes,
+                    ..
+                } => {
+                    queues
+                        .entry((topic, *queue_id))
+                        .or_default()
+                        .push((*position, bytes.clone()));
+                }
+                Op::Drop { topic, .. } => queues.retain(|(dropped, _), _| dropped != topic),
+                Op::Value { .. } => {}
+            }
+        }
+        queues
+    }
+
+    /// Crashes, recovers (crashing meanwhile up to `crashes` times more) and compares everything.
+    pub fn crash_and_recover(&mut self, crashes: usize) -> OpenReport {
+        self.disk.crash();
+        if self.random.one_in(2) {
+            self.options = small_options(&mut self.random);
+        }
+        for _ in 0..crashes {
+            let after = self.disk.steps() + self.random.below(30) as u64;
+            self.disk.crash_after(Some(after));
+            match LogHost::open(&self.disk, self.options.clone(), &mut Values::default()) {
+                Some(Ok((_, report))) => self.cut(&report),
+                Some(Err(error)) => panic!("recovery that is going to crash: {error}"),
+                None => {}
+            }
+            self.disk.crash();
+        }
+        let mut values = Values::default();
+        let opened = LogHost::open(&self.disk, self.options.clone(), &mut values).unwrap();
+        let (host, report) = opened.unwrap_or_else(|error| panic!("recovery: {error}"));
+        self.host = host;
+        self.cut(&report);
+        self.durable = self.host.log.durable();
+        assert!(self.durable > report.tail);
+        self.values = Values::default();
+        for op in &self.ops {
+            if let Op::Value { key, value, .. } = op {
+                self.values.0.insert(*key, *value);
+            }
+        }
+        assert_eq!(values, self.values);
+        self.compare();
+        report
+    }
+
+    /// Forgets what a recovery cut off, of which nothing may have been acknowledged.
+    fn cut(&mut self, report: &OpenReport) {
+        assert!(
+            report.tail >= self.durable,
+            "acknowledged up to {}, recovered {}",
+            self.durable,
+            report.tail
+        );
+        self.ops.retain(|op| op.end() <= report.records_end);
+    }
+
+    /// Every record is where it must be, and no other.
+    pub fn compare(&mut self) {
+        let expected = self.expected(Position::MAX);
+        for topic in TOPICS {
+            for queue_id in 0..3 {
+                let known = self
+                    .host
+                    .log
+                    .find_queue(topic, queue_id)
+                    .map_or(0, |queue| self.host.log.max_offset(queue));
+                assert_eq!(
+                    known as usize,
+                    expected.get(&(topic, queue_id)).map_or(0, Vec::len),
+                    "{topic} {queue_id}"
+                );
+            }
+        }
+        for ((topic, queue_id), records) in &expected {
+            let queue = self.host.log.find_queue(topic, *queue_id).unwrap();
+            let min = self.host.log.min_offset(queue);
+            let mut offset = min;
+            while offset < records.len() as i64 {
+                let entries = self.entries(queue, offset);
+                for entry in entries {
+                    let (position, bytes) = &records[offset as usize];
+                    assert_eq!(entry.position, *position, "{topic} {queue_id} {offset}");
+                    assert_eq!(
+                        &self.record(entry)[..],
+                        &bytes[..],
+                        "{topic} {queue_id} {offset}"
+                    );
+                    offset += 1;
+                }
+            }
+        }
+        self.check_strays(&expected);
+    }
+
+    /// A record is found by its position, and nothing between records is.
+    fn check_strays(&mut self, expected: &Queues) {
+        let starts: BTreeSet<Position> = expected
+            .values()
+            .flatten()
+            .map(|(position, _)| *position)
+            .collect();
+        let all: BTreeSet<Position> = self
+            .ops
+            .iter()
+            .filter_map(|op| {
+                if let Op::Message { position, .. } = op {
+                    Some(*position)
+                } else {
+                    None
+                }
+            })
+            .collect();
+        for &position in starts.iter().take(3) {
+            assert!(self.wait(|log| log.record_at(position)).is_ok());
+            if !all.contains(&(position + 1)) {
+                assert_eq!(
+                    self.wait(|log| log.record_at(position + 1)).err(),
+                    Some(ReadMiss::Gone)
+                );
+            }
+        }
+    }
+
+    fn entries(&mut self, queue: crate::log::QueueRef, from: i64) -> Vec<Entry> {
+        let mut out = Vec::new();
+        self.wait(|log| log.entries(queue, from, 32, &mut out))
+            .unwrap();
+        assert!(!out.is_empty(), "offset {from} is below the maximum");
+        out
+    }
+
+    fn record(&mut self, entry: Entry) -> Slice {
+        self.wait(|log| log.record(entry.position, entry.size))
+            .unwrap()
+    }
+
+    /// Asks until nothing has to be read first.
+    fn wait<T>(
+        &mut self,
+        mut ask: impl FnMut(&mut Log) -> Result<T, ReadMiss>,
+    ) -> Result<T, ReadMiss> {
+        loop {
+            match ask(&mut self.host.log) {
+                Err(ReadMiss::Wanted(_)) => {}
+                result => return result,
+            }
+            self.host.submit(self.now_ms);
+            assert!(self.host.step().unwrap(), "a read never ends");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Headers of sending.
+
+use crate::ext::{ExtFields, FieldError, FieldType};
+use crate::frame::FrameWriter;
+use crate::text::Text;
+
+ext_header! {
+    /// SEND_MESSAGE and SEND_REPLY_MESSAGE under their long names; the same with names of one letter in SEND_MESSAGE_V2,
+    /// SEND_BATCH_MESSAGE and SEND_REPLY_MESSAGE_V2 ([`SendMessageRequest::decode_short`]).
+    pub struct SendMessageRequest<'a> {
+        producer_group: Text<'a> = "producerGroup",
+        topic: Text<'a> = "topic",
+        default_topic: Text<'a> = "defaultTopic",
+        default_topic_queue_nums: i32 = "defaultTopicQueueNums",
+        queue_id: i32 = "queueId",
+        sys_flag: i32 = "sysFlag",
+        born_timestamp: i64 = "bornTimestamp",
+        flag: i32 = "flag",
+        properties: Option<Text<'a>> = "properties",
+        reconsume_times: Option<i32> = "reconsumeTimes",
+        unit_mode: Option<bool> = "unitMode",
+        max_reconsume_times: Option<i32> = "maxReconsumeTimes",
+        batch: Option<bool> = "batch",
+        bname: Option<Text<'a>> = "bname",
+    }
+}
+
+ext_header! {
+    /// The answer to a send that was stored. `msg_id` is the offset message id.
+    pub struct SendMessageResponse<'a> {
+        msg_id: Text<'a> = "msgId",
+        queue_id: i32 = "queueId",
+        queue_offset: i64 = "queueOffset",
+        transaction_id: Option<Text<'a>> = "transactionId",
+        batch_uniq_id: Option<Text<'a>> = "batchUniqId",
+        recall_handle: Option<Text<'a>> = "recallHandle",
+        msg_region: Option<Text<'a>> = "MSG_REGION",
+        trace_on: Option<Text<'a>> = "TRACE_ON",
+    }
+}
+
+ext_header! {
+    /// CONSUMER_SEND_MSG_BACK.
+    pub struct ConsumerSendMsgBackRequest<'a> {
+        offset: i64 = "offset",
+        group: Text<'a> = "group",
+        delay_level: i32 = "delayLevel",
+        origin_msg_id: Option<Text<'a>> = "originMsgId",
+        origin_topic: Option<Text<'a>> = "originTopic",
+        unit_mode: bool = "unitMode" or false,
+        max_reconsume_times: Option<i32> = "maxReconsumeTimes",
+    }
+}
+
+ext_header! {
+    /// END_TRANSACTION. `commit_or_rollback` is 8, 12 or 0 (unknown).
+    pub struct EndTransactionRequest<'a> {
+        topic: Option<Text<'a>> = "topic",
+        producer_group: Text<'a> = "producerGroup",
+        tran_state_table_offset: i64 = "tranStateTableOffset",
+        commit_log_offset: i64 = "commitLogOffset",
+        commit_or_rollback: i32 = "commitOrRollback",
+        from_transaction_check: bool = "fromTransactionCheck" or false,
+        msg_id: Text<'a> = "msgId",
+        transaction_id: Option<Text<'a>> = "transactionId",
+    }
+}
+
+ext_header! {
+    /// RECALL_MESSAGE.
+    pub struct RecallMessageRequest<'a> {
+        producer_group: Option<Text<'a>> = "producerGroup",
+        topic: Text<'a> = "topic",
+        recall_handle: Text<'a> = "recallHandle",
+    }
+}
+
+ext_header! {
+    /// The answer to RECALL_MESSAGE.
+    pub struct RecallMessageResponse<'a> {
+        msg_id: Text<'a> = "msgId",
+    }
+}
+
+impl<'a> SendMessageRequest<'a> {
+    /// Reads the fields under their names of one letter.
+    pub fn decode_short(ext: &ExtFields<'a>) -> Result<Self, FieldError> {
+        let mut producer_group = None;
+        let mut topic = None;
+        let mut default_topic = None;
+        let mut default_topic_queue_nums = None;
+        let mut queue_id = None;
+        let mut sys_flag = None;
+        let mut born_timestamp = None;
+        let mut flag = None;
+        let mut properties = None;
+        let mut reconsume_times = None;
+        let mut unit_mode = None;
+        let mut batch = None;
+        let mut max_reconsume_times = None;
+        let mut bname = None;
+        for (name, value) in ext.raw_fields() {
+            let name = name.bytes();
+            let &[letter] = name.as_ref() else { continue };
+            match letter {
+                b'a' => producer_group = FieldType::parse(value, "a")?,
+                b'b' => topic = FieldType::parse(value, "b")?,
+                b'c' => default_topic = FieldType::parse(value, "c")?,
+                b'd' => default_topic_queue_nums = FieldType::parse(value, "d")?,
+                b'e' => queue_id = FieldType::parse(value, "e")?,
+                b'f' => sys_flag = FieldType::parse(value, "f")?,
+                b'g' => born_timestamp = FieldType::parse(value, "g")?,
+                b'h' => flag = FieldType::parse(value, "h")?,
+                b'i' => properties = FieldType::parse(value, "i")?,
+                b'j' => reconsume_times = FieldType::parse(value, "j")?,
+                b'k' => unit_mode = FieldType::parse(value, "k")?,
+                b'l' => max_reconsume_times = FieldType::parse(value, "l")?,
+                b'm' => batch = FieldType::parse(value, "m")?,
+                b'n' => bname = FieldType::parse(value, "n")?,
+                _ => {}
+            }
+        }
+        Ok(Self {
+            producer_group: producer_group.ok_or(FieldError::Missing("a"))?,
+            topic: topic.ok_or(FieldError::Missing("b"))?,
+            default_topic: default_topic.ok_or(FieldError::Missing("c"))?,
+            default_topic_queue_nums: default_topic_queue_nums.ok_or(FieldError::Missing("d"))?,
+            queue_id: queue_id.ok_or(FieldError::Missing("e"))?,
+            sys_flag: sys_flag.ok_or(FieldError::Missing("f"))?,
+            born_timestamp: born_timestamp.ok_or(FieldError::Missing("g"))?,
+            flag: flag.ok_or(FieldError::Missing("h"))?,
+            properties,
+            reconsume_times,
+            unit_mode,
+            batch,
+            max_reconsume_times,
+            bname,
+        })
+    }
+
+    /// Writes the fields under their names of one letter.
+    pub fn encode_short(&self, out: &mut FrameWriter<'_>) {
+        self.producer_group.write("a", out);
+        self.topic.write("b", out);
+        self.default_topic.write("c", out);
+        self.default_topic_queue_nums.write("d", out);
+        self.queue_id.write("e", out);
+        self.sys_flag.write("f", out);
+        self.born_timestamp.write("g", out);
+        self.flag.write("h", out);
+        self.properties.write("i", out);
+        self.reconsume_times.write("j", out);
+        self.unit_mode.write("k", out);
+        self.max_reconsume_times.write("l", out);
+        self.batch.write("m", out);
+        self.bname.write("n", out);
+    }
+}
