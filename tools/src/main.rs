@@ -5,15 +5,18 @@
 
 mod cli;
 mod config;
+mod consume;
 mod keys;
 mod output;
+mod produce;
 mod serve;
+mod topic;
 
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, GroupCommand};
 use output::{Failure, Output};
 
 fn main() -> ExitCode {
@@ -32,6 +35,10 @@ fn run(command: Command, matches: &clap::ArgMatches) -> Result<(), Failure> {
     match command {
         Command::Start(args) => serve::start(&args, &keys::flags(matches)),
         Command::Nameserver(args) => serve::nameserver(&args, &keys::flags(matches)),
+        Command::Topic(command) => topic::run(command),
+        Command::Group(GroupCommand::List { at, json }) => topic::list_groups(&at, json),
+        Command::Produce(args) => produce::run(&args),
+        Command::Consume(args) => consume::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Version { json } => version(json),
     }
