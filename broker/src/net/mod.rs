@@ -24,12 +24,11 @@ mod outgoing;
 mod receive;
 mod send;
 pub mod service;
-mod stable;
 
+pub use crate::ring::{NoParts, StableBytes};
 pub use close::CloseReason;
 pub use limits::{NetCounters, NetLimits};
 pub use listen::NetError;
-pub use stable::{NoParts, StableBytes};
 
 use crate::ring::{Completion, Owner, Ring, Token};
 use assembly::Assembly;
@@ -75,8 +74,9 @@ pub trait Handler<P: StableBytes> {
     fn opened(&mut self, net: &mut Net<P>, conn: ConnId, peer: SocketAddr, local: SocketAddr);
 
     /// One whole frame came, length word included; in place in the receive buffer unless a buffer's end cut it. `Break`
-    /// closes the connection once what was written to it is sent.
-    fn frame(&mut self, net: &mut Net<P>, conn: ConnId, frame: &[u8]) -> ControlFlow<&'static str>;
+    /// closes the connection once what was written to it is sent; [`CloseReason::Requested`] and [`CloseReason::Frame`] are
+    /// meant for it.
+    fn frame(&mut self, net: &mut Net<P>, conn: ConnId, frame: &[u8]) -> ControlFlow<CloseReason>;
 
     /// The connection is gone: nothing can be written to it any more.
     fn closed(&mut self, net: &mut Net<P>, conn: ConnId, reason: &CloseReason);

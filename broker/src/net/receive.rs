@@ -186,7 +186,7 @@ impl<P: StableBytes> Net<P> {
         let used = match fed {
             Ok(used) => used,
             Err(reason) => {
-                let graceful = matches!(reason, CloseReason::Requested(_));
+                let graceful = reason != CloseReason::AssemblyMemory;
                 self.begin_close(id, reason, graceful);
                 bytes.len()
             }
@@ -252,7 +252,7 @@ impl<P: StableBytes> Net<P> {
                 next
             };
             if let ControlFlow::Break(reason) = next {
-                return Err(CloseReason::Requested(reason));
+                return Err(reason);
             }
         }
         Ok(used)
@@ -264,7 +264,7 @@ impl<P: StableBytes> Net<P> {
         id: ConnId,
         piece: &[u8],
         handler: &mut impl Handler<P>,
-    ) -> Result<(usize, ControlFlow<&'static str>), CloseReason> {
+    ) -> Result<(usize, ControlFlow<CloseReason>), CloseReason> {
         let Some(conn) = self.connections.open(id) else {
             return Ok((piece.len(), ControlFlow::Continue(())));
         };

@@ -79,7 +79,7 @@ impl Handler<TestPart> for TestService {
         net: &mut Net<TestPart>,
         conn: ConnId,
         frame: &[u8],
-    ) -> ControlFlow<&'static str> {
+    ) -> ControlFlow<CloseReason> {
         assert_eq!(
             u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize + 4,
             frame.len()
@@ -95,7 +95,7 @@ impl Handler<TestPart> for TestService {
             }
             b'c' => {
                 net.write(conn).unwrap().extend_from_slice(frame);
-                return ControlFlow::Break("asked to");
+                return ControlFlow::Break(CloseReason::Requested("asked to"));
             }
             _ => {}
         }

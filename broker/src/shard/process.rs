@@ -77,7 +77,9 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         let path = directory.shard(index)?;
         running.spawn(options, path, tell.clone())?;
         // One after the other: an error of the first says it all, and nothing is half started.
-        running.wait_until_ready(&news)?;
+        if !running.wait_until_ready(&news)? {
+            return Ok(());
+        }
     }
     tracing::info!(shards = running.threads.len(), data_dir = %config.data_dir.display(), "ready");
     running.wait(&news)
@@ -125,21 +127,20 @@ impl Running {
         Ok(())
     }
 
-    fn wait_until_ready(&mut self, news: &Receiver<News>) -> Result<(), RunError> {
-        let error = match news.recv() {
+    /// Waits for the shard that was spawned last. `false`: the process was told to stop meanwhile; what was not ready yet
+    /// has acknowledged nothing and need not be waited for.
+    fn wait_until_ready(&mut self, news: &Receiver<News>) -> Result<bool, RunError> {
+        let result = match news.recv() {
             Ok(News::Ready { stop }) => {
                 self.stops.push(stop);
-                return Ok(());
+                return Ok(true);
             }
-            Ok(News::Ended { shard, result: Err(cause) }) => Some(RunError::Shard { shard, cause }),
-            Ok(News::Signal(_) | News::Ended { .. }) | Err(_) => None,
+            Ok(News::Ended { shard, result: Err(cause) }) => Err(RunError::Shard { shard, cause }),
+            Ok(News::Signal(_) | News::Ended { .. }) | Err(_) => Ok(false),
         };
+        self.threads.truncate(self.stops.len());
         self.stop();
-        match error {
-            Some(error) => Err(error),
-            // Told to stop while starting: that is an end like any other.
-            None => std::process::exit(0),
-        }
+        result
     }
 
     /// Waits for a signal, or for the last shard to end.

@@ -18,10 +18,7 @@ impl Engine {
         let named = header.topic.map(|topic| topic.to_str().into_owned()).filter(|topic| !topic.is_empty());
         let topics: BTreeSet<String> = match named {
             Some(topic) => [topic].into(),
-            None => {
-                let subscribed = self.clients.consumers(&group).into_iter().flat_map(|g| g.subscriptions.keys());
-                self.offsets.topics(&group).map(str::to_owned).chain(subscribed.cloned()).collect()
-            }
+            None => self.offsets.topics(&group).map(str::to_owned).collect(),
         };
         let mut stats = ConsumeStats::default();
         for topic in topics {

@@ -1,8 +1,8 @@
-//! Bytes that are sent from where they are.
+//! Bytes that the kernel may use from where they are.
 
 use std::rc::Rc;
 
-/// Bytes that are sent from where they are.
+/// Bytes that the kernel may use from where they are, for as long as it takes.
 ///
 /// # Safety
 /// `bytes` gives the same address and length for as long as the value lives, wherever the value itself is moved to, and
