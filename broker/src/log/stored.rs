@@ -102,13 +102,6 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// What it can be found by: its unique key and each of its keys, which blanks separate.
-    pub fn keys(&self) -> impl Iterator<Item = &'a [u8]> {
-        let keys = self.property("KEYS").unwrap_or_default();
-        let keys = keys.split(|&byte| byte == b' ').filter(|key| !key.is_empty());
-        self.property("UNIQ_KEY").into_iter().chain(keys)
-    }
-
     /// Hash of the tag as RocketMQ has it in its consume queues: 0 without one.
     pub fn tags_code(&self) -> i32 {
         let tags = self.property("TAGS").unwrap_or_default();

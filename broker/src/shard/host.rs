@@ -76,13 +76,13 @@ impl Handler<LogBytes> for Broker {
         self.engine.opened(Connection(conn.as_u64()), peer);
     }
 
-    fn frame(&mut self, net: &mut Net<LogBytes>, conn: ConnId, frame: &[u8]) -> ControlFlow<&'static str> {
+    fn frame(&mut self, net: &mut Net<LogBytes>, conn: ConnId, frame: &[u8]) -> ControlFlow<CloseReason> {
         let connection = Connection(conn.as_u64());
         match self.turn(net, |engine, turn| engine.handle(turn, connection, frame)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 tracing::warn!(connection = connection.0, %error, "the connection is closed");
-                ControlFlow::Break("broken frame")
+                ControlFlow::Break(CloseReason::Frame(error))
             }
         }
     }

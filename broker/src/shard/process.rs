@@ -16,6 +16,7 @@ use super::{ShardError, ShardOptions};
 use crate::config::{Config, ConfigError, Flush, KEYS};
 use crate::engine::settings::Settings;
 use crate::log::{FlushMode, LogOptions};
+use crate::nameserver::Limits;
 use crate::nameserver::service::{self, NameServerError, NameServerHandle, NameServerOptions};
 use crate::net::NetLimits;
 use crate::ring::{Ring, RingError};
@@ -69,7 +70,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     listen_for_signals(&tell)?;
     let embedded = config.nameserver_embedded && config.nameserver_addresses.0.is_empty();
     let nameserver = match embedded {
-        true => Some(service::spawn(NameServerOptions::of(config, Some(directory.kv_config())))?),
+        true => Some(service::spawn(nameserver_options(config, &directory))?),
         false => None,
     };
     let mut running = Running { stops: Vec::new(), threads: Vec::new(), nameserver };
@@ -91,7 +92,7 @@ pub fn run_nameserver(config: &Config) -> Result<(), RunError> {
     let directory = DataDirectory::hold(&config.data_dir)?;
     let (tell, news) = mpsc::channel();
     listen_for_signals(&tell)?;
-    let nameserver = service::spawn(NameServerOptions::of(config, Some(directory.kv_config())))?;
+    let nameserver = service::spawn(nameserver_options(config, &directory))?;
     tracing::info!(port = config.nameserver_port, "the NameServer is ready");
     while let Ok(news) = news.recv() {
         if let News::Signal(signal) = news {
@@ -99,8 +100,7 @@ pub fn run_nameserver(config: &Config) -> Result<(), RunError> {
             break;
         }
     }
-    nameserver.stop();
-    Ok(())
+    Ok(nameserver.stop()?)
 }
 
 struct Running {
@@ -180,8 +180,8 @@ impl Running {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
-        if let Some(nameserver) = self.nameserver.take() {
-            nameserver.stop();
+        if let Some(Err(error)) = self.nameserver.take().map(NameServerHandle::stop) {
+            tracing::error!(%error, "the NameServer has failed");
         }
     }
 }
@@ -200,6 +200,20 @@ fn listen_for_signals(tell: &Sender<News>) -> Result<(), RunError> {
         })
         .map_err(RunError::Signals)?;
     Ok(())
+}
+
+fn nameserver_options(config: &Config, directory: &DataDirectory) -> NameServerOptions {
+    NameServerOptions {
+        listen_address: config.listen_address,
+        port: config.nameserver_port,
+        limits: Limits {
+            brokers: config.max_registered_brokers,
+            topic_entries: config.max_registered_topics,
+            kv_entries: config.max_kv_entries,
+        },
+        net: net_limits(config),
+        kv_path: Some(directory.kv_config()),
+    }
 }
 
 fn shard_options(config: &Config) -> Result<Vec<ShardOptions>, RunError> {
