@@ -101,6 +101,20 @@ Examples:
     )]
     Consume(ConsumeArgs),
 
+    /// Print what lies in a data directory
+    #[command(
+        long_about = "\
+Prints what lies in the logs of a data directory, record by record, in the order in which it was written. It only reads, \
+and so can run beside a broker, or when a broker does not start. Each group is checked; the end of the sound part is \
+said at the end, and it is a failure when the checkpoint knows of more.",
+        after_help = "\
+Examples:
+  corelane dump ./corelane-data
+  corelane dump ./corelane-data/shard-0 --topic Demo --json
+  corelane dump ./corelane-data --groups --states"
+    )]
+    Dump(DumpArgs),
+
     /// Show and check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -339,6 +353,33 @@ pub struct ConsumeArgs {
     pub at: ClusterArgs,
 
     /// Print JSON: everything that is known of a message
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct DumpArgs {
+    /// A data directory, or the directory of one shard in it
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+
+    /// Messages of this topic only
+    #[arg(short, long)]
+    pub topic: Option<String>,
+
+    /// End after so many messages of each shard
+    #[arg(short, long, value_name = "N")]
+    pub count: Option<u64>,
+
+    /// Also the groups in which records were written
+    #[arg(long)]
+    pub groups: bool,
+
+    /// Also what the broker keeps beside messages
+    #[arg(long)]
+    pub states: bool,
+
+    /// Print JSON: everything that is known of a record
     #[arg(long)]
     pub json: bool,
 }

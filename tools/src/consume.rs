@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use corelane_client::ClientError;
 use corelane_client::consumer::{Consumer, Filter, Start, Subscription};
-use corelane_client::{ClientError, Received};
-use serde_json::{Map, Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::cli::ConsumeArgs;
+use crate::message::object;
 use crate::output::{Failure, Output, complain};
 
 /// How often is looked whether to end.
@@ -91,30 +89,4 @@ fn receive(
         }
     }
     Ok(())
-}
-
-fn object(message: &Received) -> Value {
-    let properties: Map<String, Value> = message
-        .properties
-        .iter()
-        .map(|(name, value)| (name.clone(), json!(value)))
-        .collect();
-    let mut object = json!({
-        "topic": message.topic,
-        "broker": message.broker,
-        "queueId": message.queue_id,
-        "queueOffset": message.queue_offset,
-        "msgId": message.message_id,
-        "offsetMsgId": message.offset_message_id,
-        "bornTimestamp": message.born_ms,
-        "storeTimestamp": message.stored_ms,
-        "reconsumeTimes": message.reconsume_times,
-        "flag": message.flag,
-        "properties": properties,
-    });
-    match std::str::from_utf8(&message.body) {
-        Ok(text) => object["body"] = json!(text),
-        Err(_) => object["bodyBase64"] = json!(STANDARD.encode(&message.body)),
-    }
-    object
 }

@@ -6,7 +6,9 @@
 mod cli;
 mod config;
 mod consume;
+mod dump;
 mod keys;
+mod message;
 mod output;
 mod produce;
 mod serve;
@@ -39,6 +41,7 @@ fn run(command: Command, matches: &clap::ArgMatches) -> Result<(), Failure> {
         Command::Group(GroupCommand::List { at, json }) => topic::list_groups(&at, json),
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),
+        Command::Dump(args) => dump::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Version { json } => version(json),
     }
