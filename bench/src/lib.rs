@@ -1,1 +1,7 @@
 //! placeholder
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "outside the broker threads may block and ask the time"
+)]

@@ -3,6 +3,12 @@
 //! A command prints what was asked for on standard output and everything else on standard error. It ends with 0, with 1
 //! when it failed (one line says why and what to do), or with 2 when its arguments make no sense.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "outside the broker threads may block and ask the time"
+)]
+
 mod cli;
 mod config;
 mod consume;

@@ -14,6 +14,8 @@
 //! Bytes pass from the receive buffer to the search for frames in one place (`receive.rs`, `feed`): a preamble of a proxy or
 //! TLS would stand there.
 
+#![allow(clippy::disallowed_types, reason = "the room of the sockets")]
+
 mod assembly;
 mod buffers;
 mod close;
