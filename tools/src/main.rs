@@ -11,15 +11,20 @@
 
 mod cli;
 mod config;
+mod consume;
+mod dump;
 mod keys;
+mod message;
 mod output;
+mod produce;
 mod serve;
+mod topic;
 
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, GroupCommand};
 use output::{Failure, Output};
 
 fn main() -> ExitCode {
@@ -38,6 +43,11 @@ fn run(command: Command, matches: &clap::ArgMatches) -> Result<(), Failure> {
     match command {
         Command::Start(args) => serve::start(&args, &keys::flags(matches)),
         Command::Nameserver(args) => serve::nameserver(&args, &keys::flags(matches)),
+        Command::Topic(command) => topic::run(command),
+        Command::Group(GroupCommand::List { at, json }) => topic::list_groups(&at, json),
+        Command::Produce(args) => produce::run(&args),
+        Command::Consume(args) => consume::run(&args),
+        Command::Dump(args) => dump::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Version { json } => version(json),
     }
