@@ -123,10 +123,8 @@ impl Epoll {
             u64: index as u64,
         };
         // SAFETY: reads one event.
-        assert_eq!(
-            unsafe { libc::epoll_ctl(self.0, libc::EPOLL_CTL_ADD, fd, &mut event) },
-            0
-        );
+        let added = unsafe { libc::epoll_ctl(self.0, libc::EPOLL_CTL_ADD, fd, &mut event) };
+        assert_eq!(added, 0);
     }
 
     fn wait(&self, ready: &mut Vec<usize>) {

@@ -106,6 +106,8 @@ pub struct Net<P: StableBytes> {
     /// Slots that have something queued.
     dirty: Vec<u32>,
     queued_bytes: usize,
+    // The box is what is kept: the kernel needs an address that stays.
+    #[allow(clippy::vec_box)]
     spare: Vec<Box<Outgoing<P>>>,
     spare_bytes: usize,
 

@@ -289,7 +289,7 @@ fn thousands_of_pipelined_frames_over_few_buffers_all_come_back_in_order() {
                 let mut stream = server.connect();
                 thread::spawn(move || {
                     let request = move |index: u32| {
-                        let most = if index % 8 == 0 { 3000 } else { 60 };
+                        let most = if index.is_multiple_of(8) { 3000 } else { 60 };
                         let len = (index * 7919 + client * 104_729) % most;
                         frame(b'e', &vec![(index ^ client) as u8; len as usize])
                     };
