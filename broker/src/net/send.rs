@@ -170,10 +170,10 @@ impl<P: StableBytes> Net<P> {
         } else if !conn.paused && queued >= self.limits.pause_queued_bytes {
             conn.paused = true;
             self.counters.paused += 1;
-            self.arm_receive(ring, slot);
+            self.steer_receive(ring, slot);
         } else if conn.paused && queued <= self.limits.pause_queued_bytes / 2 {
             conn.paused = false;
-            self.arm_receive(ring, slot);
+            self.steer_receive(ring, slot);
         }
     }
 
