@@ -125,6 +125,7 @@ impl Service<TestPart> for TestService {
 }
 
 struct Server {
+    plain: bool,
     address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
     alive: Arc<AtomicUsize>,
@@ -165,6 +166,7 @@ impl Server {
         });
         let (address, stop) = told.recv().unwrap();
         Self {
+            plain,
             address,
             seen,
             alive,
@@ -289,7 +291,7 @@ fn thousands_of_pipelined_frames_over_few_buffers_all_come_back_in_order() {
                 let mut stream = server.connect();
                 thread::spawn(move || {
                     let request = move |index: u32| {
-                        let most = if index % 8 == 0 { 3000 } else { 60 };
+                        let most = if index.is_multiple_of(8) { 3000 } else { 60 };
                         let len = (index * 7919 + client * 104_729) % most;
                         frame(b'e', &vec![(index ^ client) as u8; len as usize])
                     };
@@ -315,8 +317,10 @@ fn thousands_of_pipelined_frames_over_few_buffers_all_come_back_in_order() {
         }
         let seen = server.until("all frames", |seen| seen.counters.frames == 16_000);
         assert!(seen.counters.frames_assembled > 500, "{:?}", seen.counters);
+        assert!(seen.counters.left_over > 0, "{:?}", seen.counters);
+        // One receive for each buffer finds one; a multishot receive takes what it can get.
         assert!(
-            seen.counters.left_over > 0 && seen.counters.starved > 0,
+            server.plain || seen.counters.starved > 0,
             "{:?}",
             seen.counters
         );
@@ -657,12 +661,12 @@ fn stopping_does_not_wait_for_a_peer_that_does_not_read() {
 #[test]
 fn a_flood_does_not_starve_a_trickle() {
     let limits = NetLimits {
-        receive_buffers: 16,
+        receive_buffers: 4,
         ..NetLimits::default()
     };
     both(limits, |server| {
         let stop = Arc::new(AtomicUsize::new(0));
-        let floods: Vec<_> = (0..4)
+        let floods: Vec<_> = (0..8)
             .map(|_| {
                 let mut stream = server.connect();
                 let stop = stop.clone();
