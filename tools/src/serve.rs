@@ -12,7 +12,7 @@ use crate::output::{Failure, Output};
 /// Runs the broker until it is told to stop.
 pub fn start(args: &ServeArgs, flags: &[(String, String)]) -> Result<(), Failure> {
     match prepare("start", args, flags)? {
-        Some(config) => corelane_broker::run(config).map_err(Failure::from),
+        Some(config) => corelane_broker::run(&config).map_err(Failure::from),
         None => Ok(()),
     }
 }
@@ -20,7 +20,7 @@ pub fn start(args: &ServeArgs, flags: &[(String, String)]) -> Result<(), Failure
 /// Runs a NameServer until it is told to stop.
 pub fn nameserver(args: &ServeArgs, flags: &[(String, String)]) -> Result<(), Failure> {
     match prepare("nameserver", args, flags)? {
-        Some(config) => corelane_broker::run_nameserver(config).map_err(Failure::from),
+        Some(config) => corelane_broker::run_nameserver(&config).map_err(Failure::from),
         None => Ok(()),
     }
 }

@@ -50,7 +50,8 @@ pub fn messages(body: &[u8]) -> BatchIter<'_> {
 }
 
 impl<'a> BatchIter<'a> {
-    fn split_first(bytes: &'a [u8]) -> Option<(i32, &'a [u8], &'a [u8], &'a [u8])> {
+    /// The first message, and what follows it. The outer `Option` is about lengths, the inner one about UTF-8.
+    fn split_first(bytes: &'a [u8]) -> Option<(Option<BatchMessage<'a>>, &'a [u8])> {
         let (total_size, _) = bytes.split_first_chunk::<4>()?;
         let (message, rest) = take(bytes, u32::from_be_bytes(*total_size))?;
         let (flag, message) = message.get(12..)?.split_first_chunk::<4>()?;
@@ -58,12 +59,18 @@ impl<'a> BatchIter<'a> {
         let (body, message) = take(message, u32::from_be_bytes(*body_len))?;
         let (properties_len, properties) = message.split_first_chunk::<2>()?;
         let fits = usize::from(u16::from_be_bytes(*properties_len)) == properties.len();
-        (fits && properties.len() <= MAX_PROPERTIES_BYTES).then_some((
-            i32::from_be_bytes(*flag),
-            body,
-            properties,
-            rest,
-        ))
+        if !fits || properties.len() > MAX_PROPERTIES_BYTES {
+            return None;
+        }
+        let flag = i32::from_be_bytes(*flag);
+        let message = std::str::from_utf8(properties)
+            .ok()
+            .map(|properties| BatchMessage {
+                flag,
+                body,
+                properties,
+            });
+        Some((message, rest))
     }
 }
 
@@ -76,19 +83,14 @@ impl<'a> Iterator for BatchIter<'a> {
         }
         let index = self.index;
         self.index += 1;
-        let split = Self::split_first(std::mem::take(&mut self.rest));
-        let Some((flag, body, properties, rest)) = split else {
-            return Some(Err(BatchError::Lengths(index)));
-        };
-        let Ok(properties) = std::str::from_utf8(properties) else {
-            return Some(Err(BatchError::Properties(index)));
-        };
-        self.rest = rest;
-        Some(Ok(BatchMessage {
-            flag,
-            body,
-            properties,
-        }))
+        match Self::split_first(std::mem::take(&mut self.rest)) {
+            Some((Some(message), rest)) => {
+                self.rest = rest;
+                Some(Ok(message))
+            }
+            Some((None, _)) => Some(Err(BatchError::Properties(index))),
+            None => Some(Err(BatchError::Lengths(index))),
+        }
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! Each takes arbitrary bytes, parses them, and panics where an invariant of what was parsed is broken.
 
+use crate::body::*;
 use crate::ext::ExtHeader;
+use crate::fastjson::{self, Keys};
 use crate::frame::{Frame, FrameWriter, Head, Serialization, announced_len, split};
-use crate::header::*;
 use crate::message_id::{OffsetId, RecallHandle, UniqueId};
 use crate::properties::{Edit, Properties};
 use crate::record::{Record, RecordFields};
 use crate::text::Text;
-use crate::{batch, properties};
+use crate::{batch, header, properties};
 
 /// A frame that parses says the same after it was written again, in either serialization.
 pub fn frame(bytes: &[u8]) {
@@ -80,7 +81,8 @@ fn rewritten(
     }
 }
 
-macro_rules! stable {
+/// Checks one header in both serializations; `$decode` and `$encode` are its two directions.
+macro_rules! stable_header {
     ($ext:expr, $decode:path, $encode:path) => {
         if let Ok(header) = $decode($ext) {
             for serialization in [Serialization::Json, Serialization::Rocketmq] {
@@ -94,6 +96,12 @@ macro_rules! stable {
     };
 }
 
+macro_rules! stable_headers {
+    ($ext:expr, $($module:ident: $($header:ident)+;)+) => {
+        $($(stable_header!($ext, header::$module::$header::decode, header::$module::$header::encode);)+)+
+    };
+}
+
 /// Every typed header that the fields of a frame make says the same after it was written and read again.
 pub fn headers(bytes: &[u8]) {
     let Ok(frame) = Frame::parse(bytes) else {
@@ -104,506 +112,51 @@ pub fn headers(bytes: &[u8]) {
         return;
     }
     let ext = &frame.ext;
-    stable!(
-        ext,
-        send::SendMessageRequest::decode_short,
-        send::SendMessageRequest::encode_short
-    );
-    stable!(
-        ext,
-        broker::GetBrokerConfigResponse::decode,
-        broker::GetBrokerConfigResponse::encode
-    );
-    stable!(
-        ext,
-        broker::BrokerHeartbeatRequest::decode,
-        broker::BrokerHeartbeatRequest::encode
-    );
-    stable!(
-        ext,
-        broker::NotifyMinBrokerIdChangeRequest::decode,
-        broker::NotifyMinBrokerIdChangeRequest::encode
-    );
-    stable!(
-        ext,
-        broker::ExchangeBrokerHaInfoRequest::decode,
-        broker::ExchangeBrokerHaInfoRequest::encode
-    );
-    stable!(
-        ext,
-        broker::ExchangeBrokerHaInfoResponse::decode,
-        broker::ExchangeBrokerHaInfoResponse::encode
-    );
-    stable!(
-        ext,
-        broker::GetBrokerMemberGroupRequest::decode,
-        broker::GetBrokerMemberGroupRequest::encode
-    );
-    stable!(
-        ext,
-        broker::ResetMasterFlushOffsetRequest::decode,
-        broker::ResetMasterFlushOffsetRequest::encode
-    );
-    stable!(
-        ext,
-        broker::NotifyBrokerRoleChangedRequest::decode,
-        broker::NotifyBrokerRoleChangedRequest::encode
-    );
-    stable!(
-        ext,
-        broker::AuthUserRequest::decode,
-        broker::AuthUserRequest::encode
-    );
-    stable!(
-        ext,
-        broker::AuthListUserRequest::decode,
-        broker::AuthListUserRequest::encode
-    );
-    stable!(
-        ext,
-        broker::AuthAclRequest::decode,
-        broker::AuthAclRequest::encode
-    );
-    stable!(
-        ext,
-        broker::AuthListAclRequest::decode,
-        broker::AuthListAclRequest::encode
-    );
-    stable!(
-        ext,
-        client::HeartBeatResponse::decode,
-        client::HeartBeatResponse::encode
-    );
-    stable!(
-        ext,
-        client::UnregisterClientRequest::decode,
-        client::UnregisterClientRequest::encode
-    );
-    stable!(
-        ext,
-        client::GetConsumerListByGroupRequest::decode,
-        client::GetConsumerListByGroupRequest::encode
-    );
-    stable!(
-        ext,
-        client::GetConsumerConnectionListRequest::decode,
-        client::GetConsumerConnectionListRequest::encode
-    );
-    stable!(
-        ext,
-        client::GetProducerConnectionListRequest::decode,
-        client::GetProducerConnectionListRequest::encode
-    );
-    stable!(
-        ext,
-        group::GetAllSubscriptiongroupConfigRequest::decode,
-        group::GetAllSubscriptiongroupConfigRequest::encode
-    );
-    stable!(
-        ext,
-        group::GetAllSubscriptiongroupConfigResponse::decode,
-        group::GetAllSubscriptiongroupConfigResponse::encode
-    );
-    stable!(
-        ext,
-        group::GetSubscriptiongroupConfigRequest::decode,
-        group::GetSubscriptiongroupConfigRequest::encode
-    );
-    stable!(
-        ext,
-        group::DeleteSubscriptiongroupRequest::decode,
-        group::DeleteSubscriptiongroupRequest::encode
-    );
-    stable!(
-        ext,
-        group::UpdateAndGetGroupForbiddenRequest::decode,
-        group::UpdateAndGetGroupForbiddenRequest::encode
-    );
-    stable!(
-        ext,
-        group::QueryTopicConsumeByWhoRequest::decode,
-        group::QueryTopicConsumeByWhoRequest::encode
-    );
-    stable!(
-        ext,
-        group::QueryTopicsByConsumerRequest::decode,
-        group::QueryTopicsByConsumerRequest::encode
-    );
-    stable!(
-        ext,
-        group::QuerySubscriptionByConsumerRequest::decode,
-        group::QuerySubscriptionByConsumerRequest::encode
-    );
-    stable!(
-        ext,
-        group::InvokeBrokerToResetOffsetRequest::decode,
-        group::InvokeBrokerToResetOffsetRequest::encode
-    );
-    stable!(
-        ext,
-        group::InvokeBrokerToGetConsumerStatusRequest::decode,
-        group::InvokeBrokerToGetConsumerStatusRequest::encode
-    );
-    stable!(
-        ext,
-        group::ResumeCheckHalfMessageRequest::decode,
-        group::ResumeCheckHalfMessageRequest::encode
-    );
-    stable!(
-        ext,
-        nameserver::PutKvConfigRequest::decode,
-        nameserver::PutKvConfigRequest::encode
-    );
-    stable!(
-        ext,
-        nameserver::GetKvConfigRequest::decode,
-        nameserver::GetKvConfigRequest::encode
-    );
-    stable!(
-        ext,
-        nameserver::GetKvConfigResponse::decode,
-        nameserver::GetKvConfigResponse::encode
-    );
-    stable!(
-        ext,
-        nameserver::DeleteKvConfigRequest::decode,
-        nameserver::DeleteKvConfigRequest::encode
-    );
-    stable!(
-        ext,
-        nameserver::GetKvlistByNamespaceRequest::decode,
-        nameserver::GetKvlistByNamespaceRequest::encode
-    );
-    stable!(
-        ext,
-        nameserver::QueryDataVersionRequest::decode,
-        nameserver::QueryDataVersionRequest::encode
-    );
-    stable!(
-        ext,
-        nameserver::QueryDataVersionResponse::decode,
-        nameserver::QueryDataVersionResponse::encode
-    );
-    stable!(
-        ext,
-        nameserver::RegisterBrokerRequest::decode,
-        nameserver::RegisterBrokerRequest::encode
-    );
-    stable!(
-        ext,
-        nameserver::RegisterBrokerResponse::decode,
-        nameserver::RegisterBrokerResponse::encode
-    );
-    stable!(
-        ext,
-        nameserver::UnregisterBrokerRequest::decode,
-        nameserver::UnregisterBrokerRequest::encode
-    );
-    stable!(
-        ext,
-        nameserver::GetRouteinfoByTopicRequest::decode,
-        nameserver::GetRouteinfoByTopicRequest::encode
-    );
-    stable!(
-        ext,
-        nameserver::WipeWritePermOfBrokerRequest::decode,
-        nameserver::WipeWritePermOfBrokerRequest::encode
-    );
-    stable!(
-        ext,
-        nameserver::WipeWritePermOfBrokerResponse::decode,
-        nameserver::WipeWritePermOfBrokerResponse::encode
-    );
-    stable!(
-        ext,
-        nameserver::AddWritePermOfBrokerRequest::decode,
-        nameserver::AddWritePermOfBrokerRequest::encode
-    );
-    stable!(
-        ext,
-        nameserver::AddWritePermOfBrokerResponse::decode,
-        nameserver::AddWritePermOfBrokerResponse::encode
-    );
-    stable!(
-        ext,
-        nameserver::GetTopicsByClusterRequest::decode,
-        nameserver::GetTopicsByClusterRequest::encode
-    );
-    stable!(
-        ext,
-        nameserver::RegisterTopicInNamesrvRequest::decode,
-        nameserver::RegisterTopicInNamesrvRequest::encode
-    );
-    stable!(
-        ext,
-        nameserver::DeleteTopicInNamesrvRequest::decode,
-        nameserver::DeleteTopicInNamesrvRequest::encode
-    );
-    stable!(
-        ext,
-        notify::CheckTransactionStateRequest::decode,
-        notify::CheckTransactionStateRequest::encode
-    );
-    stable!(
-        ext,
-        notify::NotifyConsumerIdsChangedRequest::decode,
-        notify::NotifyConsumerIdsChangedRequest::encode
-    );
-    stable!(
-        ext,
-        notify::ResetConsumerClientOffsetRequest::decode,
-        notify::ResetConsumerClientOffsetRequest::encode
-    );
-    stable!(
-        ext,
-        notify::GetConsumerStatusFromClientRequest::decode,
-        notify::GetConsumerStatusFromClientRequest::encode
-    );
-    stable!(
-        ext,
-        notify::GetConsumerRunningInfoRequest::decode,
-        notify::GetConsumerRunningInfoRequest::encode
-    );
-    stable!(
-        ext,
-        notify::ConsumeMessageDirectlyRequest::decode,
-        notify::ConsumeMessageDirectlyRequest::encode
-    );
-    stable!(
-        ext,
-        notify::PushReplyMessageToClientRequest::decode,
-        notify::PushReplyMessageToClientRequest::encode
-    );
-    stable!(
-        ext,
-        offset::QueryConsumerOffsetRequest::decode,
-        offset::QueryConsumerOffsetRequest::encode
-    );
-    stable!(
-        ext,
-        offset::QueryConsumerOffsetResponse::decode,
-        offset::QueryConsumerOffsetResponse::encode
-    );
-    stable!(
-        ext,
-        offset::UpdateConsumerOffsetRequest::decode,
-        offset::UpdateConsumerOffsetRequest::encode
-    );
-    stable!(
-        ext,
-        offset::GetMaxOffsetRequest::decode,
-        offset::GetMaxOffsetRequest::encode
-    );
-    stable!(
-        ext,
-        offset::GetMaxOffsetResponse::decode,
-        offset::GetMaxOffsetResponse::encode
-    );
-    stable!(
-        ext,
-        offset::GetMinOffsetRequest::decode,
-        offset::GetMinOffsetRequest::encode
-    );
-    stable!(
-        ext,
-        offset::GetMinOffsetResponse::decode,
-        offset::GetMinOffsetResponse::encode
-    );
-    stable!(
-        ext,
-        offset::GetEarliestMsgStoretimeRequest::decode,
-        offset::GetEarliestMsgStoretimeRequest::encode
-    );
-    stable!(
-        ext,
-        offset::GetEarliestMsgStoretimeResponse::decode,
-        offset::GetEarliestMsgStoretimeResponse::encode
-    );
-    stable!(
-        ext,
-        offset::SearchOffsetByTimestampRequest::decode,
-        offset::SearchOffsetByTimestampRequest::encode
-    );
-    stable!(
-        ext,
-        offset::SearchOffsetByTimestampResponse::decode,
-        offset::SearchOffsetByTimestampResponse::encode
-    );
-    stable!(
-        ext,
-        offset::QueryCorrectionOffsetRequest::decode,
-        offset::QueryCorrectionOffsetRequest::encode
-    );
-    stable!(
-        ext,
-        offset::CloneGroupOffsetRequest::decode,
-        offset::CloneGroupOffsetRequest::encode
-    );
-    stable!(
-        ext,
-        pop::PopMessageRequest::decode,
-        pop::PopMessageRequest::encode
-    );
-    stable!(
-        ext,
-        pop::PopMessageResponse::decode,
-        pop::PopMessageResponse::encode
-    );
-    stable!(
-        ext,
-        pop::AckMessageRequest::decode,
-        pop::AckMessageRequest::encode
-    );
-    stable!(
-        ext,
-        pop::ChangeMessageInvisibletimeRequest::decode,
-        pop::ChangeMessageInvisibletimeRequest::encode
-    );
-    stable!(
-        ext,
-        pop::ChangeMessageInvisibletimeResponse::decode,
-        pop::ChangeMessageInvisibletimeResponse::encode
-    );
-    stable!(
-        ext,
-        pop::PeekMessageRequest::decode,
-        pop::PeekMessageRequest::encode
-    );
-    stable!(
-        ext,
-        pop::NotificationRequest::decode,
-        pop::NotificationRequest::encode
-    );
-    stable!(
-        ext,
-        pop::NotificationResponse::decode,
-        pop::NotificationResponse::encode
-    );
-    stable!(
-        ext,
-        pop::PollingInfoRequest::decode,
-        pop::PollingInfoRequest::encode
-    );
-    stable!(
-        ext,
-        pop::PollingInfoResponse::decode,
-        pop::PollingInfoResponse::encode
-    );
-    stable!(
-        ext,
-        pull::PullMessageRequest::decode,
-        pull::PullMessageRequest::encode
-    );
-    stable!(
-        ext,
-        pull::PullMessageResponse::decode,
-        pull::PullMessageResponse::encode
-    );
-    stable!(
-        ext,
-        query::QueryMessageRequest::decode,
-        query::QueryMessageRequest::encode
-    );
-    stable!(
-        ext,
-        query::QueryMessageResponse::decode,
-        query::QueryMessageResponse::encode
-    );
-    stable!(
-        ext,
-        query::ViewMessageByIdRequest::decode,
-        query::ViewMessageByIdRequest::encode
-    );
-    stable!(
-        ext,
-        query::QueryConsumeQueueRequest::decode,
-        query::QueryConsumeQueueRequest::encode
-    );
-    stable!(
-        ext,
-        query::QueryConsumeTimeSpanRequest::decode,
-        query::QueryConsumeTimeSpanRequest::encode
-    );
-    stable!(
-        ext,
-        send::SendMessageRequest::decode,
-        send::SendMessageRequest::encode
-    );
-    stable!(
-        ext,
-        send::SendMessageResponse::decode,
-        send::SendMessageResponse::encode
-    );
-    stable!(
-        ext,
-        send::ConsumerSendMsgBackRequest::decode,
-        send::ConsumerSendMsgBackRequest::encode
-    );
-    stable!(
-        ext,
-        send::EndTransactionRequest::decode,
-        send::EndTransactionRequest::encode
-    );
-    stable!(
-        ext,
-        send::RecallMessageRequest::decode,
-        send::RecallMessageRequest::encode
-    );
-    stable!(
-        ext,
-        send::RecallMessageResponse::decode,
-        send::RecallMessageResponse::encode
-    );
-    stable!(
-        ext,
-        stats::GetConsumeStatsRequest::decode,
-        stats::GetConsumeStatsRequest::encode
-    );
-    stable!(
-        ext,
-        stats::GetBrokerConsumeStatsRequest::decode,
-        stats::GetBrokerConsumeStatsRequest::encode
-    );
-    stable!(
-        ext,
-        stats::ViewBrokerStatsDataRequest::decode,
-        stats::ViewBrokerStatsDataRequest::encode
-    );
-    stable!(
-        ext,
-        topic::UpdateAndCreateTopicRequest::decode,
-        topic::UpdateAndCreateTopicRequest::encode
-    );
-    stable!(
-        ext,
-        topic::DeleteTopicInBrokerRequest::decode,
-        topic::DeleteTopicInBrokerRequest::encode
-    );
-    stable!(
-        ext,
-        topic::GetAllTopicConfigRequest::decode,
-        topic::GetAllTopicConfigRequest::encode
-    );
-    stable!(
-        ext,
-        topic::GetAllTopicConfigResponse::decode,
-        topic::GetAllTopicConfigResponse::encode
-    );
-    stable!(
-        ext,
-        topic::GetTopicConfigRequest::decode,
-        topic::GetTopicConfigRequest::encode
-    );
-    stable!(
-        ext,
-        topic::GetTopicStatsInfoRequest::decode,
-        topic::GetTopicStatsInfoRequest::encode
-    );
-    stable!(
-        ext,
-        topic::UpdateAndCreateStaticTopicRequest::decode,
-        topic::UpdateAndCreateStaticTopicRequest::encode
-    );
+    use header::send::SendMessageRequest;
+    stable_header!(
+        ext,
+        SendMessageRequest::decode_short,
+        SendMessageRequest::encode_short
+    );
+    stable_headers! {
+        ext,
+        broker: GetBrokerConfigResponse BrokerHeartbeatRequest NotifyMinBrokerIdChangeRequest
+            ExchangeBrokerHaInfoRequest ExchangeBrokerHaInfoResponse GetBrokerMemberGroupRequest
+            ResetMasterFlushOffsetRequest NotifyBrokerRoleChangedRequest AuthUserRequest AuthListUserRequest
+            AuthAclRequest AuthListAclRequest;
+        client: HeartBeatResponse UnregisterClientRequest GetConsumerListByGroupRequest
+            GetConsumerConnectionListRequest GetProducerConnectionListRequest;
+        group: GetAllSubscriptiongroupConfigRequest GetAllSubscriptiongroupConfigResponse
+            GetSubscriptiongroupConfigRequest DeleteSubscriptiongroupRequest UpdateAndGetGroupForbiddenRequest
+            QueryTopicConsumeByWhoRequest QueryTopicsByConsumerRequest QuerySubscriptionByConsumerRequest
+            InvokeBrokerToResetOffsetRequest InvokeBrokerToGetConsumerStatusRequest
+            ResumeCheckHalfMessageRequest;
+        nameserver: PutKvConfigRequest GetKvConfigRequest GetKvConfigResponse DeleteKvConfigRequest
+            GetKvlistByNamespaceRequest QueryDataVersionRequest QueryDataVersionResponse RegisterBrokerRequest
+            RegisterBrokerResponse UnregisterBrokerRequest GetRouteinfoByTopicRequest
+            WipeWritePermOfBrokerRequest WipeWritePermOfBrokerResponse AddWritePermOfBrokerRequest
+            AddWritePermOfBrokerResponse GetTopicsByClusterRequest RegisterTopicInNamesrvRequest
+            DeleteTopicInNamesrvRequest;
+        notify: CheckTransactionStateRequest NotifyConsumerIdsChangedRequest ResetConsumerClientOffsetRequest
+            GetConsumerStatusFromClientRequest GetConsumerRunningInfoRequest ConsumeMessageDirectlyRequest
+            PushReplyMessageToClientRequest;
+        offset: QueryConsumerOffsetRequest QueryConsumerOffsetResponse UpdateConsumerOffsetRequest
+            GetMaxOffsetRequest GetMaxOffsetResponse GetMinOffsetRequest GetMinOffsetResponse
+            GetEarliestMsgStoretimeRequest GetEarliestMsgStoretimeResponse SearchOffsetByTimestampRequest
+            SearchOffsetByTimestampResponse QueryCorrectionOffsetRequest CloneGroupOffsetRequest;
+        pop: PopMessageRequest PopMessageResponse AckMessageRequest ChangeMessageInvisibletimeRequest
+            ChangeMessageInvisibletimeResponse PeekMessageRequest NotificationRequest NotificationResponse
+            PollingInfoRequest PollingInfoResponse;
+        pull: PullMessageRequest PullMessageResponse;
+        query: QueryMessageRequest QueryMessageResponse ViewMessageByIdRequest QueryConsumeQueueRequest
+            QueryConsumeTimeSpanRequest;
+        send: SendMessageRequest SendMessageResponse ConsumerSendMsgBackRequest EndTransactionRequest
+            RecallMessageRequest RecallMessageResponse;
+        stats: GetConsumeStatsRequest GetBrokerConsumeStatsRequest ViewBrokerStatsDataRequest;
+        topic: UpdateAndCreateTopicRequest DeleteTopicInBrokerRequest GetAllTopicConfigRequest
+            GetAllTopicConfigResponse GetTopicConfigRequest GetTopicStatsInfoRequest
+            UpdateAndCreateStaticTopicRequest;
+    }
 }
 
 /// Records that parse lie one behind the other, and say the same after they were written again.
@@ -732,5 +285,63 @@ pub fn message_ids(bytes: &[u8]) {
     }
     if let Some(handle) = RecallHandle::parse(text) {
         assert_eq!(RecallHandle::parse(&handle.encode()), Some(handle));
+    }
+}
+
+/// Text that becomes standard JSON stays what it is when it is rewritten again, and grows by no more than its escapes.
+pub fn fastjson(bytes: &[u8]) {
+    let Ok(standard) = fastjson::to_standard(bytes) else {
+        return;
+    };
+    assert!(standard.len() <= bytes.len() * 2 + 2);
+    match fastjson::to_standard(&standard) {
+        Ok(again) => assert_eq!(again, standard),
+        Err(error) => panic!("rewritten JSON is broken: {error}"),
+    }
+}
+
+/// Checks bodies; `$arguments` are those of `to_json`, in parentheses.
+macro_rules! stable_bodies {
+    ($json:expr, $arguments:tt, $($body:ident)+) => {$(
+        if let Ok(body) = $body::from_json($json) {
+            match $body::from_json(&body.to_json $arguments) {
+                Ok(again) => assert_eq!(again, body),
+                Err(error) => panic!("a body that was written does not parse: {error}"),
+            }
+        }
+    )+};
+}
+
+/// Every body that a text makes says the same after it was written and read again.
+pub fn bodies(json: &[u8]) {
+    stable_bodies! {
+        json, (),
+        BatchAckMessageRequestBody BrokerStatsData CheckClientRequestBody Connection ConsumeStats
+        ConsumeStatsList ConsumerConnection ConsumerData ConsumerList CreateTopicListRequestBody DataVersion
+        GetConsumerStatusBody GroupForbidden GroupList HeartbeatData KvTable LockBatchRequestBody
+        LockBatchResponseBody MessageRequestModeSerializeWrapper ProducerConnection ProducerTableInfo
+        QueryAssignmentRequestBody QueryAssignmentResponseBody QueryConsumeQueueResponseBody
+        QueryConsumeTimeSpanBody QuerySubscriptionResponseBody RegisterBrokerBody ResetOffsetBody
+        SetMessageRequestModeRequestBody SubscriptionData SubscriptionGroupConfig SubscriptionGroupList
+        SubscriptionGroupWrapper TopicConfig TopicConfigSerializeWrapper TopicList TopicStatsTable
+        UnlockBatchRequestBody
+    }
+    for keys in [Keys::Quoted, Keys::Bare] {
+        stable_bodies! {
+            json, (keys),
+            BrokerData BrokerMemberGroup ClusterInfo ConsumerOffsetSerializeWrapper
+            DelayOffsetSerializeWrapper GetBrokerMemberGroupResponseBody QueryCorrectionOffsetBody
+            TopicRouteData
+        }
+    }
+}
+
+/// The compressed form of a registration never inflates beyond its bound, whatever it holds.
+pub fn register_body(bytes: &[u8]) {
+    for version in [400, 513] {
+        let _ = RegisterBrokerBody::from_compressed(bytes, version, 1 << 16);
+        if let Ok(body) = RegisterBrokerBody::from_inflated(bytes, version) {
+            stable_bodies!(&body.to_json(), (), RegisterBrokerBody);
+        }
     }
 }

@@ -245,3 +245,6 @@ fn language(value: Value<'_>) -> u8 {
         Value::Null | Value::Nested => code::language::OTHER,
     }
 }
+
+#[cfg(test)]
+mod tests;

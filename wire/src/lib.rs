@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod body;
+#[cfg(any(test, feature = "check"))]
 pub mod check;
 pub mod code;
 pub mod ext;
@@ -14,6 +15,8 @@ pub mod header;
 pub mod message_id;
 pub mod properties;
 pub mod record;
+#[cfg(test)]
+mod recorded;
 mod scan;
 pub mod text;
 mod write;

@@ -63,7 +63,7 @@ impl std::fmt::Debug for IdText {
 fn from_hex(digits: &str) -> Option<([u8; 28], usize)> {
     let mut bytes = [0; 28];
     let digits = digits.as_bytes();
-    if digits.len() % 2 != 0 || digits.len() > 56 {
+    if !digits.len().is_multiple_of(2) || digits.len() > 56 {
         return None;
     }
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {

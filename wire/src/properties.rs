@@ -157,11 +157,11 @@ pub struct Iter<'a> {
     at: usize,
 }
 
-/// A separator, or the end of the text.
+/// What ends: a name, a pair, or the text.
 enum Mark {
-    NameEnd,
-    PairEnd,
-    TextEnd,
+    Name,
+    Pair,
+    Text,
 }
 
 impl Iter<'_> {
@@ -172,19 +172,19 @@ impl Iter<'_> {
         while let Some(offset) = raw.get(at..).and_then(|rest| find_mark(rest, escaped)) {
             at += offset;
             match raw.get(at..) {
-                Some([NAME_END, ..]) => return (Mark::NameEnd, at, at + 1),
-                Some([PAIR_END, ..]) => return (Mark::PairEnd, at, at + 1),
+                Some([NAME_END, ..]) => return (Mark::Name, at, at + 1),
+                Some([PAIR_END, ..]) => return (Mark::Pair, at, at + 1),
                 Some([b'\\', b'u', b'0', b'0', b'0', b'1', ..]) => {
-                    return (Mark::NameEnd, at, at + 6);
+                    return (Mark::Name, at, at + 6);
                 }
                 Some([b'\\', b'u', b'0', b'0', b'0', b'2', ..]) => {
-                    return (Mark::PairEnd, at, at + 6);
+                    return (Mark::Pair, at, at + 6);
                 }
                 Some([b'\\', b'u', ..]) => at += 6,
                 _ => at += 2,
             }
         }
-        (Mark::TextEnd, raw.len(), raw.len())
+        (Mark::Text, raw.len(), raw.len())
     }
 }
 
@@ -205,19 +205,20 @@ impl<'a> Iterator for Iter<'a> {
                 let (mark, start, end) = self.mark(self.at);
                 self.at = end;
                 match mark {
-                    Mark::NameEnd if name.is_none() => name = Some((start, end)),
-                    Mark::NameEnd => {}
-                    Mark::PairEnd | Mark::TextEnd => break (start, end),
+                    Mark::Name if name.is_none() => name = Some((start, end)),
+                    Mark::Name => {}
+                    Mark::Pair | Mark::Text => break (start, end),
                 }
             };
             self.at = next;
-            if let Some((name_end, value_at)) = name {
-                if name_end > from && pair_end > value_at {
-                    return Some((
-                        self.text.slice(from, name_end),
-                        self.text.slice(value_at, pair_end),
-                    ));
-                }
+            if let Some((name_end, value_at)) = name
+                && name_end > from
+                && pair_end > value_at
+            {
+                return Some((
+                    self.text.slice(from, name_end),
+                    self.text.slice(value_at, pair_end),
+                ));
             }
         }
         None

@@ -176,11 +176,12 @@ fn unescape_unicode(bytes: &[u8]) -> (char, usize) {
     let Some(unit) = hex4(bytes.get(2..)) else {
         return (char::REPLACEMENT_CHARACTER, bytes.len());
     };
-    if (0xD800..0xDC00).contains(&unit) && bytes.get(6..8) == Some(b"\\u") {
-        if let Some(low @ 0xDC00..0xE000) = hex4(bytes.get(8..)) {
-            let c = 0x1_0000 + ((unit - 0xD800) << 10) + (low - 0xDC00);
-            return (char::from_u32(c).unwrap_or(char::REPLACEMENT_CHARACTER), 12);
-        }
+    if (0xD800..0xDC00).contains(&unit)
+        && bytes.get(6..8) == Some(b"\\u")
+        && let Some(low @ 0xDC00..0xE000) = hex4(bytes.get(8..))
+    {
+        let c = 0x1_0000 + ((unit - 0xD800) << 10) + (low - 0xDC00);
+        return (char::from_u32(c).unwrap_or(char::REPLACEMENT_CHARACTER), 12);
     }
     (
         char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER),

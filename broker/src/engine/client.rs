@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use corelane_wire::body::SubscriptionData;
+use corelane_wire::body::{ConsumeFromWhere, ConsumeType, MessageModel, SubscriptionData};
 
 use super::filter::{Filter, FilterError};
 use super::turn::Connection;
@@ -39,7 +39,7 @@ pub struct Subscription {
 impl Subscription {
     /// Compiles what a heartbeat says.
     pub fn new(data: SubscriptionData) -> Self {
-        let filter = Filter::compile(data.expression_type.as_deref(), &data.sub_string);
+        let filter = Filter::compile(Some(&data.expression_type), &data.sub_string);
         Self { data, filter }
     }
 }
@@ -51,18 +51,18 @@ pub struct ConsumerGroup {
     pub clients: BTreeMap<String, Client>,
     /// By topic.
     pub subscriptions: BTreeMap<String, Rc<Subscription>>,
-    /// `CONSUME_ACTIVELY`, `CONSUME_PASSIVELY` or `CONSUME_POP`.
-    pub consume_type: String,
-    /// `CLUSTERING` or `BROADCASTING`.
-    pub message_model: String,
+    /// How its members get their messages.
+    pub consume_type: ConsumeType,
+    /// Who of them gets a message.
+    pub message_model: MessageModel,
     /// Where a new member starts.
-    pub consume_from_where: String,
+    pub consume_from_where: ConsumeFromWhere,
 }
 
 impl ConsumerGroup {
     /// Whether every member gets every message.
     pub fn is_broadcasting(&self) -> bool {
-        self.message_model == "BROADCASTING"
+        self.message_model == MessageModel::Broadcasting
     }
 }
 

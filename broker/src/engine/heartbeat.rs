@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use corelane_wire::ExtHeader;
-use corelane_wire::body::{Body, CheckClientRequestBody, ConsumerData, ConsumerList, HeartbeatData};
+use corelane_wire::body::{CheckClientRequestBody, ConsumerData, ConsumerList, HeartbeatData};
 use corelane_wire::code::{perm, request, response};
 use corelane_wire::header::client::{GetConsumerListByGroupRequest, UnregisterClientRequest};
 
@@ -180,10 +180,8 @@ impl Engine {
     /// CHECK_CLIENT_CONFIG 46: whether a subscription's expression compiles.
     pub(super) fn check_client_config(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
         let body = CheckClientRequestBody::from_json(req.frame.body)?;
-        let Some(data) = body.subscription_data else {
-            return Err(Refusal::new(response::SYSTEM_ERROR, "the request has no subscriptionData"));
-        };
-        self.compile(data.expression_type.as_deref(), &data.sub_string)?;
+        let data = body.subscription_data;
+        self.compile(Some(&data.expression_type), &data.sub_string)?;
         turn.answer_ok(req.to);
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use corelane_wire::body::{Body, LockBatchRequestBody, LockBatchResponseBody, UnlockBatchRequestBody};
+use corelane_wire::body::{LockBatchRequestBody, LockBatchResponseBody, UnlockBatchRequestBody};
 
 use super::Engine;
 use super::turn::{Refusal, Request, Turn};

@@ -170,7 +170,7 @@ impl Engine {
             return Err(Refusal::new(response::SUBSCRIPTION_PARSE_FAILED, error.to_string()));
         }
         if subscription.filter.as_ref().is_ok_and(Filter::needs_properties) && !self.settings.property_filter {
-            self.compile(subscription.data.expression_type.as_deref(), &subscription.data.sub_string)?;
+            self.compile(Some(&subscription.data.expression_type), &subscription.data.sub_string)?;
         }
         Ok(PullFilter::Registered(subscription.clone()))
     }

@@ -4,7 +4,7 @@
 //! everything there is. Reading either back is [`Engine::apply`]; a record of a kind that is not known stops the start,
 //! for a log that a newer version wrote must not be half understood.
 
-use corelane_wire::body::{Body, SubscriptionGroupConfig, TopicConfig};
+use corelane_wire::body::{SubscriptionGroupConfig, TopicConfig};
 use corelane_wire::code::response;
 
 use super::Engine;

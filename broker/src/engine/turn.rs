@@ -113,8 +113,8 @@ impl From<FieldError> for Refusal {
     }
 }
 
-impl From<corelane_wire::body::BodyError> for Refusal {
-    fn from(error: corelane_wire::body::BodyError) -> Self {
+impl From<corelane_wire::fastjson::BodyError> for Refusal {
+    fn from(error: corelane_wire::fastjson::BodyError) -> Self {
         Self::new(code::response::SYSTEM_ERROR, format!("the request's body cannot be read: {error}"))
     }
 }

@@ -1,25 +1,104 @@
 //! Memory that the device reads from and writes to, and shared views of it.
+//!
+//! A [`TailBuffer`] is appended to while parts of it are already being written to disk and sent to consumers, without a
+//! copy and without a lock. What makes that sound: bytes below `written` are never touched again, save the header of a
+//! group that is not sealed yet; views are only made of bytes below `written` and never of an unsealed header.
+//! All `unsafe` of the log is in this file.
 
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut, Range};
+use std::ptr::NonNull;
 use std::rc::Rc;
+
+/// Alignment of all buffers: what O_DIRECT may ask for.
+pub const BUFFER_ALIGN: usize = 4096;
+
+/// A fixed stretch of zeroed, aligned memory.
+struct Memory {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl Memory {
+    fn zeroed(len: usize) -> Self {
+        let layout = Self::layout(len);
+        // SAFETY: the layout's size is at least BUFFER_ALIGN, so not zero.
+        let start = unsafe { alloc_zeroed(layout) };
+        let Some(start) = NonNull::new(start) else {
+            handle_alloc_error(layout)
+        };
+        Self { start, len }
+    }
+
+    fn layout(len: usize) -> Layout {
+        let size = len.next_multiple_of(BUFFER_ALIGN).max(BUFFER_ALIGN);
+        match Layout::from_size_align(size, BUFFER_ALIGN) {
+            Ok(layout) => layout,
+            Err(_) => panic!("a buffer of {len} bytes"),
+        }
+    }
+
+    /// The bytes of `range`, for reading.
+    ///
+    /// # Safety
+    /// Nobody may write to the range while the result lives.
+    unsafe fn bytes(&self, range: Range<usize>) -> &[u8] {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: the range is inside the allocation, which is initialized (zeroed) and lives as long as `self`.
+        unsafe {
+            std::slice::from_raw_parts(
+                self.start.as_ptr().add(range.start),
+                range.end - range.start,
+            )
+        }
+    }
+
+    /// The bytes of `range`, for writing.
+    ///
+    /// # Safety
+    /// Nobody else may read or write the range while the result lives.
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "who may write which range is the caller's promise"
+    )]
+    unsafe fn bytes_mut(&self, range: Range<usize>) -> &mut [u8] {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: as in `bytes`; exclusive by the caller's promise.
+        unsafe {
+            std::slice::from_raw_parts_mut(
+                self.start.as_ptr().add(range.start),
+                range.end - range.start,
+            )
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `zeroed` with the same layout, freed once.
+        unsafe { dealloc(self.start.as_ptr(), Self::layout(self.len)) }
+    }
+}
 
 /// A buffer of its own, aligned for the device, to be filled and frozen.
 pub struct AlignedBuffer {
-    bytes: Vec<u8>,
+    memory: Memory,
 }
 
 impl AlignedBuffer {
     /// `len` zeros.
     pub fn zeroed(len: usize) -> Self {
         Self {
-            bytes: vec![0; len],
+            memory: Memory::zeroed(len),
         }
     }
+
     /// No further writes: shared from now on.
     pub fn freeze(self) -> Slice {
-        let len = self.bytes.len();
+        let len = self.memory.len;
         Slice {
-            owner: Rc::new(self.bytes),
+            owner: Owner::Memory(Rc::new(self.memory)),
             start: 0,
             len,
         }
@@ -28,21 +107,30 @@ impl AlignedBuffer {
 
 impl Deref for AlignedBuffer {
     type Target = [u8];
+
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        // SAFETY: the memory is not shared; writing needs `&mut self`.
+        unsafe { self.memory.bytes(0..self.memory.len) }
     }
 }
 
 impl DerefMut for AlignedBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
+        // SAFETY: the memory is not shared, and `self` is borrowed exclusively.
+        unsafe { self.memory.bytes_mut(0..self.memory.len) }
     }
+}
+
+#[derive(Clone)]
+enum Owner {
+    Memory(Rc<Memory>),
+    Other(Rc<dyn AsRef<[u8]>>),
 }
 
 /// Shared read-only bytes: part of a tail buffer or of a read buffer. A clone shares them; the address is stable.
 #[derive(Clone)]
 pub struct Slice {
-    owner: Rc<dyn AsRef<[u8]>>,
+    owner: Owner,
     start: usize,
     len: usize,
 }
@@ -52,11 +140,19 @@ impl Slice {
     pub fn from_owner(owner: Rc<dyn AsRef<[u8]>>) -> Self {
         let len = (*owner).as_ref().len();
         Self {
-            owner,
+            owner: Owner::Other(owner),
             start: 0,
             len,
         }
     }
+
+    /// A copy of `bytes`, followed by zeros up to a multiple of `multiple`.
+    pub fn copied(bytes: &[u8], multiple: usize) -> Self {
+        let mut buffer = AlignedBuffer::zeroed(bytes.len().next_multiple_of(multiple));
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        buffer.freeze()
+    }
+
     /// A part of it. Panics when the range is not inside.
     pub fn slice(&self, range: Range<usize>) -> Slice {
         assert!(range.start <= range.end && range.end <= self.len);
@@ -70,7 +166,180 @@ impl Slice {
 
 impl Deref for Slice {
     type Target = [u8];
+
     fn deref(&self) -> &[u8] {
-        &(*self.owner).as_ref()[self.start..self.start + self.len]
+        let range = self.start..self.start + self.len;
+        match &self.owner {
+            // SAFETY: a slice is only made of memory that is written no more (see the module's contract).
+            Owner::Memory(memory) => unsafe { memory.bytes(range) },
+            Owner::Other(owner) => &(**owner).as_ref()[range],
+        }
+    }
+}
+
+impl std::fmt::Debug for Slice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Slice({} bytes)", self.len)
+    }
+}
+
+/// Memory that groups are appended to, block after block. Only its holder writes; views of what is written are shared.
+pub(super) struct TailBuffer {
+    memory: Rc<Memory>,
+    written: usize,
+    /// Offsets of the headers that are still to be filled, in order.
+    unsealed: VecDeque<usize>,
+}
+
+impl TailBuffer {
+    pub fn new(len: usize) -> Self {
+        Self {
+            memory: Rc::new(Memory::zeroed(len)),
+            written: 0,
+            unsealed: VecDeque::new(),
+        }
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.memory.len
+    }
+
+    pub fn written(&self) -> usize {
+        self.written
+    }
+
+    /// Leaves room for a header at the end of what is written.
+    pub fn begin(&mut self, header_len: usize) {
+        assert!(self.written + header_len <= self.memory.len);
+        self.unsealed.push_back(self.written);
+        self.written += header_len;
+    }
+
+    /// The next `len` bytes, to be filled. Their old content is undetermined.
+    #[inline]
+    pub fn extend(&mut self, len: usize) -> &mut [u8] {
+        let range = self.written..self.written + len;
+        assert!(range.end <= self.memory.len);
+        self.written = range.end;
+        // SAFETY: views are only made of bytes below `written` by methods of `self`, which the result borrows exclusively;
+        // until now the range was above it.
+        unsafe { self.memory.bytes_mut(range) }
+    }
+
+    /// Appends zeros until `written` is a multiple of `multiple`.
+    pub fn pad(&mut self, multiple: usize) {
+        let len = self.written.next_multiple_of(multiple) - self.written;
+        self.extend(len).fill(0);
+    }
+
+    /// Fills the oldest unsealed header: `fill(header, rest)`, where `rest` is what follows it up to `end`.
+    pub fn seal(
+        &mut self,
+        header_len: usize,
+        end: usize,
+        fill: impl FnOnce(&mut [u8], &[u8]),
+    ) -> Slice {
+        let Some(start) = self.unsealed.pop_front() else {
+            panic!("no group to seal")
+        };
+        let next = self.unsealed.front().copied().unwrap_or(self.written);
+        assert!(start + header_len <= end && end <= next);
+        // SAFETY: no view covers an unsealed header, and this one was unsealed until now.
+        let header = unsafe { self.memory.bytes_mut(start..start + header_len) };
+        // SAFETY: below `written` and in no header: written no more.
+        let rest = unsafe { self.memory.bytes(start + header_len..end) };
+        fill(header, rest);
+        self.slice(start..end)
+    }
+
+    /// A view of bytes that are written. Panics when an unsealed header is among them.
+    pub fn slice(&self, range: Range<usize>) -> Slice {
+        assert!(range.start <= range.end && range.end <= self.written);
+        for &header in &self.unsealed {
+            if header >= range.end {
+                break;
+            }
+            assert!(
+                header + super::group::HEADER_BYTES <= range.start,
+                "a view of an unsealed header"
+            );
+        }
+        Slice {
+            owner: Owner::Memory(self.memory.clone()),
+            start: range.start,
+            len: range.end - range.start,
+        }
+    }
+
+    /// Whether no view of it is left.
+    pub fn is_free(&self) -> bool {
+        Rc::strong_count(&self.memory) == 1
+    }
+
+    /// The same memory from its beginning, if no view of it is left.
+    pub fn reuse(self) -> Option<Self> {
+        let memory = Rc::try_unwrap(self.memory).ok()?;
+        Some(Self {
+            memory: Rc::new(memory),
+            written: 0,
+            unsealed: VecDeque::new(),
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_stay_while_the_buffer_grows() {
+        let mut buffer = TailBuffer::new(8192);
+        buffer.begin(64);
+        buffer.extend(3).copy_from_slice(b"abc");
+        let first = buffer.slice(64..67);
+        buffer.extend(2).copy_from_slice(b"de");
+        buffer.pad(512);
+        buffer.begin(64);
+        buffer.extend(1).copy_from_slice(b"x");
+        assert_eq!(&*first, b"abc");
+        let sealed = buffer.seal(64, 512, |header, rest| {
+            header.fill(7);
+            assert_eq!(&rest[..5], b"abcde");
+        });
+        assert_eq!(sealed.len(), 512);
+        assert_eq!(sealed[63], 7);
+        assert_eq!(&sealed[64..70], b"abcde\0");
+        assert_eq!(sealed.as_ptr() as usize % BUFFER_ALIGN, 0);
+        assert_eq!(first.as_ptr(), sealed[64..].as_ptr());
+    }
+
+    #[test]
+    #[should_panic(expected = "unsealed header")]
+    fn an_unsealed_header_is_not_shown() {
+        let mut buffer = TailBuffer::new(4096);
+        buffer.begin(64);
+        buffer.extend(3);
+        let _ = buffer.slice(10..65);
+    }
+
+    #[test]
+    fn memory_is_reused_only_when_nobody_looks() {
+        let mut buffer = TailBuffer::new(4096);
+        buffer.extend(10);
+        let view = buffer.slice(0..10);
+        assert!(buffer.reuse().is_none());
+        drop(view);
+        let mut buffer = TailBuffer::new(4096);
+        buffer.extend(10);
+        assert_eq!(buffer.reuse().unwrap().written(), 0);
+    }
+
+    #[test]
+    fn foreign_bytes_and_parts_of_parts() {
+        let slice = Slice::from_owner(Rc::new(vec![1u8, 2, 3, 4, 5]));
+        let part = slice.slice(1..5).slice(1..3);
+        assert_eq!(&*part, &[3, 4]);
+        assert_eq!(Slice::copied(&[1, 2], 8).len(), 8);
     }
 }

@@ -1,6 +1,8 @@
 //! What a log can be told, with the bounds in which its promises hold.
 
 use super::error::OpenError;
+use super::group::HEADER_BYTES;
+use super::segment::SEGMENT_ALIGN;
 
 /// When an appended group is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,71 @@ impl Default for LogOptions {
 impl LogOptions {
     /// Says which bound the options leave, if any.
     pub fn check(&self) -> Result<(), OpenError> {
-        Ok(())
+        let block = self.block_bytes as usize;
+        let fits = |name, holds: bool| {
+            if holds {
+                Ok(())
+            } else {
+                Err(OpenError::Option(name))
+            }
+        };
+        fits(
+            "block_bytes must be a power of two from 512 to 65536",
+            block.is_power_of_two() && (512..=65536).contains(&block),
+        )?;
+        let buffer = self.buffer_bytes;
+        fits(
+            "buffer_bytes must be a multiple of 4096 and of the block",
+            buffer > 0 && buffer.is_multiple_of(4096.max(block)),
+        )?;
+        fits(
+            "segment_bytes must be a multiple of 65536",
+            self.segment_bytes.is_multiple_of(SEGMENT_ALIGN),
+        )?;
+        fits(
+            "first_segment_bytes must be a multiple of 65536",
+            self.first_segment_bytes.is_multiple_of(SEGMENT_ALIGN),
+        )?;
+        let smallest = self.segment_bytes.min(self.first_segment_bytes);
+        fits(
+            "max_record_bytes must leave room in a segment",
+            self.longest_group() <= smallest,
+        )?;
+        fits(
+            "segment_bytes must be below 1 TiB",
+            self.segment_bytes < 1 << 40,
+        )?;
+        fits(
+            "max_group_bytes must be at least a block and at most 64 MiB",
+            (block..=64 << 20).contains(&self.max_group_bytes),
+        )?;
+        fits(
+            "max_record_bytes must be at most 64 MiB",
+            self.max_record_bytes <= 64 << 20,
+        )?;
+        fits(
+            "max_writes_in_flight must be 1 to 64",
+            (1..=64).contains(&self.max_writes_in_flight),
+        )?;
+        fits(
+            "segments_ahead must be at least 1",
+            self.segments_ahead >= 1,
+        )?;
+        let unflushed = self.max_unflushed_bytes;
+        fits(
+            "max_unflushed_bytes must hold the longest group and a block",
+            unflushed >= self.longest_group() + block as u64,
+        )
+    }
+
+    /// The longest group that can be.
+    pub(super) fn longest_group(&self) -> u64 {
+        let record = self.max_record_bytes + HEADER_BYTES;
+        (record.max(self.max_group_bytes) as u64).next_multiple_of(u64::from(self.block_bytes))
+    }
+
+    /// The most bytes that can be in flight after the last durable group.
+    pub(super) fn in_flight_bytes(&self) -> u64 {
+        self.longest_group() * self.max_writes_in_flight as u64
     }
 }

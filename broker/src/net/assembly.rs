@@ -40,7 +40,11 @@ impl Assembly {
     }
 
     /// Adds what of `piece` belongs to the frame.
-    pub(super) fn take(&mut self, piece: &[u8], max_frame_bytes: usize) -> Result<Taken, FrameError> {
+    pub(super) fn take(
+        &mut self,
+        piece: &[u8],
+        max_frame_bytes: usize,
+    ) -> Result<Taken, FrameError> {
         let mut used = 0;
         let announced = loop {
             match announced_len(&self.bytes, max_frame_bytes)? {
@@ -62,7 +66,11 @@ impl Assembly {
             self.bytes.reserve_exact(room - self.bytes.len());
         }
         self.bytes.extend_from_slice(rest);
-        if self.bytes.len() == announced { Ok(Taken::Whole(used + rest.len())) } else { Ok(Taken::All) }
+        if self.bytes.len() == announced {
+            Ok(Taken::Whole(used + rest.len()))
+        } else {
+            Ok(Taken::All)
+        }
     }
 }
 
@@ -105,7 +113,11 @@ mod tests {
         for piece in whole.chunks(1000) {
             assembly.take(piece, 2 << 20).unwrap();
             came += piece.len();
-            assert!(assembly.room() <= (came * 2).max(1024), "{} for {came}", assembly.room());
+            assert!(
+                assembly.room() <= (came * 2).max(1024),
+                "{} for {came}",
+                assembly.room()
+            );
         }
         assert_eq!(assembly.room(), 1 << 20);
     }
@@ -115,6 +127,9 @@ mod tests {
         let mut assembly = Assembly::default();
         assert_eq!(assembly.take(&[0x7f], 1000).unwrap(), Taken::All);
         assert_eq!(assembly.take(&[0xff, 0xff], 1000).unwrap(), Taken::All);
-        assert!(matches!(assembly.take(&[0xff], 1000), Err(FrameError::Length(_))));
+        assert!(matches!(
+            assembly.take(&[0xff], 1000),
+            Err(FrameError::Length(_))
+        ));
     }
 }

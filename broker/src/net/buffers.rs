@@ -33,9 +33,13 @@ impl Region {
         // SAFETY: a new mapping that overlaps nothing.
         let start = unsafe { libc::mmap(ptr::null_mut(), len, access, kind, -1, 0) };
         match NonNull::new(start.cast::<u8>()) {
-            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => {
-                Ok(Self { start, len, buffers_at, buffer_bytes, count })
-            }
+            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => Ok(Self {
+                start,
+                len,
+                buffers_at,
+                buffer_bytes,
+                count,
+            }),
             _ => Err(io::Error::last_os_error()),
         }
     }
@@ -43,7 +47,11 @@ impl Region {
     fn address(&self, id: u16) -> *mut u8 {
         assert!(id < self.count, "buffer {id} was never given to the kernel");
         // SAFETY: inside of the mapping, by the check above.
-        unsafe { self.start.as_ptr().add(self.buffers_at + usize::from(id) * self.buffer_bytes) }
+        unsafe {
+            self.start
+                .as_ptr()
+                .add(self.buffers_at + usize::from(id) * self.buffer_bytes)
+        }
     }
 
     /// Bytes of a buffer that is ours.
@@ -91,7 +99,12 @@ impl Buffers {
         } else {
             GiveBack::Operation
         };
-        let mut buffers = Self { region: Rc::new(region), group, ours: u32::from(count), give_back };
+        let mut buffers = Self {
+            region: Rc::new(region),
+            group,
+            ours: u32::from(count),
+            give_back,
+        };
         for id in 0..count {
             buffers.give_back(ring, id);
         }

@@ -41,7 +41,9 @@ impl CloseReason {
     /// One line for what somebody may have to look into.
     pub(super) fn log(&self, peer: SocketAddr) {
         match self {
-            Self::Peer | Self::Idle | Self::Requested(_) => tracing::debug!(%peer, reason = %self, "connection closed"),
+            Self::Peer | Self::Idle | Self::Requested(_) => {
+                tracing::debug!(%peer, reason = %self, "connection closed")
+            }
             _ => tracing::warn!(%peer, reason = %self, "connection closed"),
         }
     }
@@ -82,11 +84,14 @@ impl<P: StableBytes> Net<P> {
             return;
         };
         conn.phase = if graceful {
-            Phase::Finishing { deadline_ms: self.now_ms.saturating_add(self.limits.linger_ms) }
+            Phase::Finishing {
+                deadline_ms: self.now_ms.saturating_add(self.limits.linger_ms),
+            }
         } else {
             Phase::Cut
         };
-        self.returned.extend(conn.held.drain(..).map(|held| held.buffer));
+        self.returned
+            .extend(conn.held.drain(..).map(|held| held.buffer));
         self.assembly_bytes -= conn.assembly.room();
         conn.assembly = Default::default();
         let peer = conn.peer;
@@ -133,14 +138,18 @@ impl<P: StableBytes> Net<P> {
     /// Idle, stalled and lingering connections.
     pub(super) fn sweep(&mut self) {
         let now_ms = self.now_ms;
-        let over = |since_ms: u64, limit_ms: u64| limit_ms > 0 && now_ms.saturating_sub(since_ms) >= limit_ms;
+        let over = |since_ms: u64, limit_ms: u64| {
+            limit_ms > 0 && now_ms.saturating_sub(since_ms) >= limit_ms
+        };
         for slot in self.connections.slots() {
             let Some((id, conn)) = self.connections.id(slot).zip(self.connections.at(slot)) else {
                 continue;
             };
             let active_ms = conn.active_ms;
             match conn.phase {
-                Phase::Open if conn.counted_bytes > 0 && over(active_ms, self.limits.stalled_ms) => {
+                Phase::Open
+                    if conn.counted_bytes > 0 && over(active_ms, self.limits.stalled_ms) =>
+                {
                     self.begin_close(id, CloseReason::SlowReader, false);
                 }
                 Phase::Open if over(active_ms, self.limits.idle_ms) => {

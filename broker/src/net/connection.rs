@@ -93,7 +93,8 @@ impl<P: StableBytes> Conn<P> {
     }
 
     pub(super) fn queued_bytes(&self) -> usize {
-        let left = |outgoing: &Option<Box<Outgoing<P>>>| outgoing.as_ref().map_or(0, |some| some.left());
+        let left =
+            |outgoing: &Option<Box<Outgoing<P>>>| outgoing.as_ref().map_or(0, |some| some.left());
         left(&self.queued) + left(&self.sending)
     }
 }
@@ -110,7 +111,10 @@ pub(super) struct Connections<P> {
 
 impl<P: StableBytes> Connections<P> {
     pub(super) fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new() }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+        }
     }
 
     /// Connections whose descriptor is not closed yet.
@@ -121,7 +125,10 @@ impl<P: StableBytes> Connections<P> {
     pub(super) fn insert(&mut self, conn: Conn<P>) -> ConnId {
         let slot = self.free.pop().unwrap_or_else(|| {
             // Generation 0 is left out, so that no `ConnId` is the number 0.
-            self.slots.push(Slot { generation: 1, conn: None });
+            self.slots.push(Slot {
+                generation: 1,
+                conn: None,
+            });
             (self.slots.len() - 1) as u32
         });
         let entry = &mut self.slots[slot as usize];
@@ -139,7 +146,10 @@ impl<P: StableBytes> Connections<P> {
 
     pub(super) fn id(&self, slot: u32) -> Option<ConnId> {
         let entry = self.slots.get(slot as usize)?;
-        entry.conn.as_ref().map(|_| ConnId::new(slot, entry.generation))
+        entry
+            .conn
+            .as_ref()
+            .map(|_| ConnId::new(slot, entry.generation))
     }
 
     /// Whatever is in a slot, also while it is being closed.

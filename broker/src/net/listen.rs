@@ -16,7 +16,9 @@ pub enum NetError {
     #[error("{0} is already in use: stop the process that listens there, or choose another port")]
     Taken(SocketAddr),
     /// A low port without the right to it.
-    #[error("no permission to listen on {0}: choose a port above 1023, or grant CAP_NET_BIND_SERVICE")]
+    #[error(
+        "no permission to listen on {0}: choose a port above 1023, or grant CAP_NET_BIND_SERVICE"
+    )]
     Permission(SocketAddr),
     /// The address is not one of this machine.
     #[error("{0} is not an address of this machine: see the listen address")]
@@ -65,7 +67,14 @@ fn bind(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
         // Accepted connections inherit it, which saves a system call for each.
         let size = size_of::<libc::c_int>() as libc::socklen_t;
         let on = ptr::from_ref(&on).cast();
-        if libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, on, size) != 0 {
+        if libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NODELAY,
+            on,
+            size,
+        ) != 0
+        {
             return Err(io::Error::last_os_error());
         }
     }
@@ -78,7 +87,11 @@ impl<P: StableBytes> Net<P> {
         let (socket, address) = bind(address, self.limits.backlog)
             .and_then(|socket| socket.local_addr().map(|address| (socket, address)))
             .map_err(|source| NetError::listen(address, source))?;
-        self.listeners.push(Listener { socket: Some(socket), armed: false, closing: false });
+        self.listeners.push(Listener {
+            socket: Some(socket),
+            armed: false,
+            closing: false,
+        });
         self.arm_listeners(ring);
         Ok(address)
     }
@@ -101,19 +114,29 @@ impl<P: StableBytes> Net<P> {
     }
 
     pub(super) fn listening(&self) -> bool {
-        self.listeners.iter().any(|listener| listener.socket.is_some())
+        self.listeners
+            .iter()
+            .any(|listener| listener.socket.is_some())
     }
 
     pub(super) fn arm_listeners(&mut self, ring: &mut Ring) {
         for (index, listener) in self.listeners.iter_mut().enumerate() {
-            let Some(socket) = listener.socket.as_ref().filter(|_| !listener.armed && !listener.closing) else {
+            let Some(socket) = listener
+                .socket
+                .as_ref()
+                .filter(|_| !listener.armed && !listener.closing)
+            else {
                 continue;
             };
             let fd = types::Fd(socket.as_raw_fd());
             let entry = if ring.kernel().multishot_accept {
-                opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build()
+                opcode::AcceptMulti::new(fd)
+                    .flags(libc::SOCK_CLOEXEC)
+                    .build()
             } else {
-                opcode::Accept::new(fd, ptr::null_mut(), ptr::null_mut()).flags(libc::SOCK_CLOEXEC).build()
+                opcode::Accept::new(fd, ptr::null_mut(), ptr::null_mut())
+                    .flags(libc::SOCK_CLOEXEC)
+                    .build()
             };
             // SAFETY: no address is asked for; the listener is closed after the operation's last completion.
             unsafe { ring.push(entry.user_data(token(Operation::Accept, index as u32).raw())) };
@@ -160,7 +183,9 @@ impl<P: StableBytes> Net<P> {
         let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
             return;
         };
-        let id = self.connections.insert(Conn::new(stream, peer, self.now_ms));
+        let id = self
+            .connections
+            .insert(Conn::new(stream, peer, self.now_ms));
         self.open += 1;
         self.counters.accepted += 1;
         handler.opened(self, id, peer, local);

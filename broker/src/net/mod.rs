@@ -125,7 +125,10 @@ enum Operation {
 const OPERATION_SHIFT: u32 = Token::PAYLOAD_BITS - 4;
 
 fn token(operation: Operation, slot: u32) -> Token {
-    Token::new(Owner::Net, (operation as u64) << OPERATION_SHIFT | u64::from(slot))
+    Token::new(
+        Owner::Net,
+        (operation as u64) << OPERATION_SHIFT | u64::from(slot),
+    )
 }
 
 impl<P: StableBytes> Net<P> {
@@ -158,7 +161,12 @@ impl<P: StableBytes> Net<P> {
     }
 
     /// Takes one completion of [`Owner::Net`](crate::ring::Owner).
-    pub fn completion(&mut self, ring: &mut Ring, completion: Completion, handler: &mut impl Handler<P>) {
+    pub fn completion(
+        &mut self,
+        ring: &mut Ring,
+        completion: Completion,
+        handler: &mut impl Handler<P>,
+    ) {
         let payload = completion.token().payload();
         let slot = payload as u32;
         match payload >> OPERATION_SHIFT {

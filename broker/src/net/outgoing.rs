@@ -46,7 +46,10 @@ impl<P: StableBytes> Outgoing<P> {
 
     pub(super) fn push(&mut self, owner: P) {
         self.part_bytes += owner.bytes().len();
-        self.parts.push(Part { at: self.bytes.len(), owner });
+        self.parts.push(Part {
+            at: self.bytes.len(),
+            owner,
+        });
     }
 
     /// Bytes not yet sent.
@@ -83,15 +86,21 @@ impl<P: StableBytes> Outgoing<P> {
     pub(super) fn entry(&mut self, fd: types::Fd, token: Token) -> Entry {
         let entry = if self.parts.is_empty() {
             let left = &self.bytes[self.sent..];
-            opcode::Send::new(fd, left.as_ptr(), u32::try_from(left.len()).unwrap_or(u32::MAX))
-                .flags(libc::MSG_NOSIGNAL)
-                .build()
+            opcode::Send::new(
+                fd,
+                left.as_ptr(),
+                u32::try_from(left.len()).unwrap_or(u32::MAX),
+            )
+            .flags(libc::MSG_NOSIGNAL)
+            .build()
         } else {
             self.gather();
             self.message.msg_name = ptr::null_mut();
             self.message.msg_iov = self.vectors.as_mut_ptr();
             self.message.msg_iovlen = self.vectors.len() as _;
-            opcode::SendMsg::new(fd, &self.message).flags(libc::MSG_NOSIGNAL as u32).build()
+            opcode::SendMsg::new(fd, &self.message)
+                .flags(libc::MSG_NOSIGNAL as u32)
+                .build()
         };
         entry.user_data(token.raw())
     }
@@ -101,7 +110,7 @@ impl<P: StableBytes> Outgoing<P> {
         let mut skip = self.sent;
         let mut from = 0;
         for part in &self.parts {
-            if self.vectors.len() + 2 > MAX_VECTORS {
+            if self.vectors.len() + 3 > MAX_VECTORS {
                 return;
             }
             push_vector(&mut self.vectors, &mut skip, &self.bytes[from..part.at]);
@@ -117,7 +126,10 @@ fn push_vector(vectors: &mut Vec<libc::iovec>, skip: &mut usize, bytes: &[u8]) {
     *skip -= skipped;
     let bytes = &bytes[skipped..];
     if !bytes.is_empty() {
-        vectors.push(libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
+        vectors.push(libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        });
     }
 }
 
@@ -134,7 +146,9 @@ mod tests {
         let mut all = Vec::new();
         for vector in &outgoing.vectors {
             // SAFETY: made by `gather` from slices that are still there.
-            all.extend(unsafe { std::slice::from_raw_parts(vector.iov_base.cast::<u8>(), vector.iov_len) });
+            all.extend(unsafe {
+                std::slice::from_raw_parts(vector.iov_base.cast::<u8>(), vector.iov_len)
+            });
         }
         all
     }
@@ -156,7 +170,7 @@ mod tests {
                     outgoing.bytes().extend(bytes);
                 }
             }
-            let mut arrived = Vec::new();
+            let mut arrived: Vec<u8> = Vec::new();
             let mut sends = sends.into_iter().cycle();
             while outgoing.left() > 0 {
                 let some = gathered(&mut outgoing);

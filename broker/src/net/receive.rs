@@ -46,8 +46,9 @@ impl<P: StableBytes> Net<P> {
             unsafe { ring.push(entry.user_data(operation)) };
             conn.receiving = true;
         } else if !wanted && conn.receiving && !conn.cancelling && conn.is_open() {
-            let entry =
-                opcode::AsyncCancel::new(operation).build().user_data(Token::new(Owner::Nobody, 0).raw());
+            let entry = opcode::AsyncCancel::new(operation)
+                .build()
+                .user_data(Token::new(Owner::Nobody, 0).raw());
             // SAFETY: points to nothing.
             unsafe { ring.push(entry) };
             conn.cancelling = true;
@@ -85,7 +86,11 @@ impl<P: StableBytes> Net<P> {
                 } else if conn.held.is_empty() {
                     let _ = self.handle(ring, id, buffer, 0..end, handler);
                 } else {
-                    conn.held.push_back(Held { buffer, start: 0, end });
+                    conn.held.push_back(Held {
+                        buffer,
+                        start: 0,
+                        end,
+                    });
                 }
             }
             (result, buffer) => {
@@ -149,7 +154,10 @@ impl<P: StableBytes> Net<P> {
                     }
                     break;
                 };
-                if self.handle(ring, id, held.buffer, held.start..held.end, handler).is_break() {
+                if self
+                    .handle(ring, id, held.buffer, held.start..held.end, handler)
+                    .is_break()
+                {
                     break;
                 }
             }
@@ -171,7 +179,10 @@ impl<P: StableBytes> Net<P> {
         // SAFETY: the buffer is ours until it is given back below; a handler cannot give it back.
         let bytes = unsafe { region.bytes(buffer, range.clone()) };
         let fed = self.feed(id, bytes, handler);
-        assert!(Rc::ptr_eq(&region, self.buffers.region()), "a handler put another plane in place");
+        assert!(
+            Rc::ptr_eq(&region, self.buffers.region()),
+            "a handler put another plane in place"
+        );
         let used = match fed {
             Ok(used) => used,
             Err(reason) => {
@@ -184,7 +195,11 @@ impl<P: StableBytes> Net<P> {
             && let Some(conn) = self.connections.open(id)
         {
             self.counters.left_over += 1;
-            conn.held.push_front(Held { buffer, start: range.start + used, end: range.end });
+            conn.held.push_front(Held {
+                buffer,
+                start: range.start + used,
+                end: range.end,
+            });
             self.leftover.push_back(id.slot());
             return ControlFlow::Break(());
         }
@@ -193,7 +208,12 @@ impl<P: StableBytes> Net<P> {
     }
 
     /// Hands up the frames of `bytes` and says how many bytes were used: all, unless the turn's share is used up.
-    fn feed(&mut self, id: ConnId, bytes: &[u8], handler: &mut impl Handler<P>) -> Result<usize, CloseReason> {
+    fn feed(
+        &mut self,
+        id: ConnId,
+        bytes: &[u8],
+        handler: &mut impl Handler<P>,
+    ) -> Result<usize, CloseReason> {
         let max_frame_bytes = self.limits.max_frame_bytes;
         let mut used = 0;
         while used < bytes.len() {
@@ -271,7 +291,8 @@ impl<P: StableBytes> Net<P> {
         let mut assembly = std::mem::take(&mut conn.assembly);
         self.assembly_bytes -= assembly.room();
         let next = handler.frame(self, id, assembly.frame());
-        if assembly.room() <= SPARE_ASSEMBLY_BYTES && self.spare_assemblies.len() < SPARE_ASSEMBLIES {
+        if assembly.room() <= SPARE_ASSEMBLY_BYTES && self.spare_assemblies.len() < SPARE_ASSEMBLIES
+        {
             assembly.clear();
             self.spare_assemblies.push(assembly);
         }

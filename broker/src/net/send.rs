@@ -1,5 +1,6 @@
 //! Sending: one operation for a connection at a time, with all that was queued to it until then.
 
+use super::connection::Phase;
 use super::outgoing::Outgoing;
 use super::{CloseReason, ConnId, Net, Operation, StableBytes, token};
 use crate::ring::{Completion, Ring};
@@ -51,7 +52,9 @@ impl<P: StableBytes> Net<P> {
 
     /// Bytes queued to a connection and not yet taken by the kernel, as far as it is open.
     pub fn queued_bytes(&self, conn: ConnId) -> usize {
-        self.connections.open_ref(conn).map_or(0, |conn| conn.queued_bytes())
+        self.connections
+            .open_ref(conn)
+            .map_or(0, |conn| conn.queued_bytes())
     }
 
     pub(super) fn flush_queues(&mut self, ring: &mut Ring) {
@@ -67,7 +70,9 @@ impl<P: StableBytes> Net<P> {
         // Closing above may have marked others.
         dirty.append(&mut self.dirty);
         self.dirty = dirty;
-        while self.queued_bytes > self.limits.max_queued_bytes_total && self.cut_largest_queue() {}
+        while self.queued_bytes > self.limits.max_queued_bytes_total && self.cut_largest_queue(ring)
+        {
+        }
     }
 
     /// Gives the kernel what is queued, if it has nothing of this connection.
@@ -85,7 +90,10 @@ impl<P: StableBytes> Net<P> {
             self.keep(outgoing);
             return;
         }
-        let entry = outgoing.entry(types::Fd(conn.stream.as_raw_fd()), token(Operation::Send, slot));
+        let entry = outgoing.entry(
+            types::Fd(conn.stream.as_raw_fd()),
+            token(Operation::Send, slot),
+        );
         self.counters.sends += 1;
         self.counters.sends_shared += u64::from(outgoing.has_parts());
         if conn.counted_bytes == 0 {
@@ -127,7 +135,10 @@ impl<P: StableBytes> Net<P> {
             }
         }
         if outgoing.left() > 0 && !conn.shut {
-            let entry = outgoing.entry(types::Fd(conn.stream.as_raw_fd()), token(Operation::Send, slot));
+            let entry = outgoing.entry(
+                types::Fd(conn.stream.as_raw_fd()),
+                token(Operation::Send, slot),
+            );
             self.counters.sends += 1;
             // SAFETY: as in `start_send`.
             unsafe { ring.push(entry) };
@@ -148,7 +159,12 @@ impl<P: StableBytes> Net<P> {
         let Some((id, conn)) = self.connections.id(slot).zip(self.connections.at(slot)) else {
             return;
         };
-        let queued = conn.queued_bytes();
+        // What is cut off is as good as gone: the kernel lets go of it in a moment.
+        let queued = if conn.phase == Phase::Cut {
+            0
+        } else {
+            conn.queued_bytes()
+        };
         self.queued_bytes = self.queued_bytes - conn.counted_bytes + queued;
         conn.counted_bytes = queued;
         if queued > self.limits.max_queued_bytes {
@@ -163,23 +179,23 @@ impl<P: StableBytes> Net<P> {
         }
     }
 
-    fn cut_largest_queue(&mut self) -> bool {
+    fn cut_largest_queue(&mut self, ring: &mut Ring) -> bool {
         let mut largest = None;
         for slot in self.connections.slots() {
             if let Some((id, conn)) = self.connections.id(slot).zip(self.connections.at(slot))
-                && conn.phase != super::connection::Phase::Cut
+                && conn.phase != Phase::Cut
                 && largest.is_none_or(|(bytes, _)| conn.counted_bytes > bytes)
             {
                 largest = Some((conn.counted_bytes, id));
             }
         }
-        let Some((bytes, id)) = largest.filter(|&(bytes, _)| bytes > 0) else {
+        let Some((_, id)) = largest.filter(|&(bytes, _)| bytes > 0) else {
             return false;
         };
-        // What the kernel has in hand stays counted until it lets go.
         self.begin_close(id, CloseReason::SlowReader, false);
+        self.count_queued(ring, id.slot());
         self.settle(id.slot());
-        bytes > 0
+        true
     }
 
     /// Keeps the room of a queue for the next one.

@@ -24,7 +24,10 @@ pub struct Stop {
 impl Stop {
     /// For the service that parks with `parker`.
     pub fn new(parker: &Parker) -> Self {
-        Self { asked: Arc::default(), waker: parker.remote_waker() }
+        Self {
+            asked: Arc::default(),
+            waker: parker.remote_waker(),
+        }
     }
 
     /// Asks the service to send what is queued and to end.
@@ -87,7 +90,9 @@ pub async fn serve<P: StableBytes, S: Service<P>>(
             parker.share().await;
         } else {
             let due = service_due.min(net_due);
-            parker.park(ring, Some(due.saturating_sub(start.elapsed()))).await?;
+            parker
+                .park(ring, Some(due.saturating_sub(start.elapsed())))
+                .await?;
         }
     }
 }

@@ -30,7 +30,10 @@ struct TestPart {
 impl TestPart {
     fn new(bytes: Vec<u8>, alive: &Arc<AtomicUsize>) -> Self {
         alive.fetch_add(1, Ordering::SeqCst);
-        Self { bytes: bytes.into(), alive: alive.clone() }
+        Self {
+            bytes: bytes.into(),
+            alive: alive.clone(),
+        }
     }
 }
 
@@ -71,8 +74,16 @@ impl Handler<TestPart> for TestService {
         self.seen.lock().unwrap().opened += 1;
     }
 
-    fn frame(&mut self, net: &mut Net<TestPart>, conn: ConnId, frame: &[u8]) -> ControlFlow<&'static str> {
-        assert_eq!(u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize + 4, frame.len());
+    fn frame(
+        &mut self,
+        net: &mut Net<TestPart>,
+        conn: ConnId,
+        frame: &[u8],
+    ) -> ControlFlow<&'static str> {
+        assert_eq!(
+            u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize + 4,
+            frame.len()
+        );
         match frame[4] {
             b'e' => net.write(conn).unwrap().extend_from_slice(frame),
             b'b' => {
@@ -99,7 +110,10 @@ impl Handler<TestPart> for TestService {
 
 impl Service<TestPart> for TestService {
     fn tick(&mut self, net: &mut Net<TestPart>, _: u64) -> Duration {
-        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut now = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         // SAFETY: writes one timespec.
         unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut now) };
         let mut seen = self.seen.lock().unwrap();
@@ -123,29 +137,48 @@ impl Server {
         let (tell, told) = mpsc::channel();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let alive = Arc::new(AtomicUsize::new(0));
-        let mut service = TestService { seen: seen.clone(), alive: alive.clone() };
+        let mut service = TestService {
+            seen: seen.clone(),
+            alive: alive.clone(),
+        };
         let thread = thread::spawn(move || {
             LocalExecutor::default().run(async move {
-                let mut ring = Ring::new(&RingOptions { plain, ..RingOptions::default() }).unwrap();
+                let mut ring = Ring::new(&RingOptions {
+                    plain,
+                    ..RingOptions::default()
+                })
+                .unwrap();
                 let mut parker = Parker::new(&ring).unwrap();
                 let mut net = Net::new(&mut ring, limits).unwrap();
-                let address = net.listen(&mut ring, "127.0.0.1:0".parse().unwrap()).unwrap();
+                let address = net
+                    .listen(&mut ring, "127.0.0.1:0".parse().unwrap())
+                    .unwrap();
                 let stop = Stop::new(&parker);
                 tell.send((address, stop.clone())).unwrap();
-                serve(&mut ring, &mut parker, &mut net, &mut service, &stop).await.unwrap();
+                serve(&mut ring, &mut parker, &mut net, &mut service, &stop)
+                    .await
+                    .unwrap();
                 net.buffers.free() == usize::from(net.limits.receive_buffers)
                     && net.queued_bytes == 0
                     && net.assembly_bytes == 0
             })
         });
         let (address, stop) = told.recv().unwrap();
-        Self { address, seen, alive, stop, thread: Some(thread) }
+        Self {
+            address,
+            seen,
+            alive,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
         stream
     }
 
@@ -160,7 +193,10 @@ impl Server {
             if is(&seen) {
                 return seen;
             }
-            assert!(start.elapsed() < Duration::from_secs(20), "not seen: {what}");
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "not seen: {what}"
+            );
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -168,8 +204,15 @@ impl Server {
     /// Nothing may be left in the server's hands after it.
     fn end(mut self) {
         self.stop.stop();
-        assert!(self.thread.take().unwrap().join().unwrap(), "buffers or queues are not given back");
-        assert_eq!(self.alive.load(Ordering::SeqCst), 0, "shared parts are still held");
+        assert!(
+            self.thread.take().unwrap().join().unwrap(),
+            "buffers or queues are not given back"
+        );
+        assert_eq!(
+            self.alive.load(Ordering::SeqCst),
+            0,
+            "shared parts are still held"
+        );
     }
 }
 
@@ -223,7 +266,9 @@ fn frames_cut_at_every_byte_come_whole() {
             stream.read_exact(&mut answer).unwrap();
             assert_eq!(answer, bytes);
         }
-        let seen = server.until("frames", |seen| seen.counters.frames == 3 * (bytes.len() as u64 - 1));
+        let seen = server.until("frames", |seen| {
+            seen.counters.frames == 3 * (bytes.len() as u64 - 1)
+        });
         assert!(seen.counters.frames_assembled > 10);
         server.end();
     });
@@ -244,7 +289,8 @@ fn thousands_of_pipelined_frames_over_few_buffers_all_come_back_in_order() {
                 let mut stream = server.connect();
                 thread::spawn(move || {
                     let request = move |index: u32| {
-                        let len = (index * 7919 + client * 104_729) % 3000;
+                        let most = if index % 8 == 0 { 3000 } else { 60 };
+                        let len = (index * 7919 + client * 104_729) % most;
                         frame(b'e', &vec![(index ^ client) as u8; len as usize])
                     };
                     let mut sender = stream.try_clone().unwrap();
@@ -254,7 +300,11 @@ fn thousands_of_pipelined_frames_over_few_buffers_all_come_back_in_order() {
                         }
                     });
                     for index in 0..2000 {
-                        assert_eq!(read_frame(&mut stream).unwrap(), request(index), "{client} {index}");
+                        assert_eq!(
+                            read_frame(&mut stream).unwrap(),
+                            request(index),
+                            "{client} {index}"
+                        );
                     }
                     sending.join().unwrap();
                 })
@@ -264,8 +314,12 @@ fn thousands_of_pipelined_frames_over_few_buffers_all_come_back_in_order() {
             client.join().unwrap();
         }
         let seen = server.until("all frames", |seen| seen.counters.frames == 16_000);
-        assert!(seen.counters.frames_assembled > 1000, "{:?}", seen.counters);
-        assert!(seen.counters.left_over > 0 && seen.counters.starved > 0, "{:?}", seen.counters);
+        assert!(seen.counters.frames_assembled > 500, "{:?}", seen.counters);
+        assert!(
+            seen.counters.left_over > 0 && seen.counters.starved > 0,
+            "{:?}",
+            seen.counters
+        );
         server.end();
     });
 }
@@ -286,26 +340,40 @@ fn large_answers_with_shared_parts_come_whole() {
                 assert!(answer[len / 2..].iter().all(|&byte| byte == 2));
             }
         }
-        assert!(server.until("shared sends", |seen| seen.counters.sends_shared > 0).counters.sends > 0);
+        assert!(
+            server
+                .until("shared sends", |seen| seen.counters.sends_shared > 0)
+                .counters
+                .sends
+                > 0
+        );
         server.end();
     });
 }
 
 #[test]
 fn a_slow_reader_is_paused_and_gets_everything_in_the_end() {
-    let limits = NetLimits { pause_queued_bytes: 100_000, ..NetLimits::default() };
+    let limits = NetLimits {
+        pause_queued_bytes: 100_000,
+        ..NetLimits::default()
+    };
     both(limits, |server| {
         let mut stream = server.connect();
         let mut sender = stream.try_clone().unwrap();
         let sending = thread::spawn(move || {
             for index in 0..3000u32 {
-                sender.write_all(&frame(b'e', &[index as u8; 10_000])).unwrap();
+                sender
+                    .write_all(&frame(b'e', &[index as u8; 10_000]))
+                    .unwrap();
             }
         });
         let seen = server.until("a pause", |seen| seen.counters.paused > 0);
         assert!(seen.closed.is_empty());
         for index in 0..3000u32 {
-            assert_eq!(read_frame(&mut stream).unwrap(), frame(b'e', &[index as u8; 10_000]));
+            assert_eq!(
+                read_frame(&mut stream).unwrap(),
+                frame(b'e', &[index as u8; 10_000])
+            );
         }
         sending.join().unwrap();
         server.end();
@@ -314,23 +382,30 @@ fn a_slow_reader_is_paused_and_gets_everything_in_the_end() {
 
 #[test]
 fn a_reader_that_never_reads_is_cut_off_at_the_bound() {
-    let limits =
-        NetLimits { max_queued_bytes: 20 << 20, pause_queued_bytes: 1 << 30, ..NetLimits::default() };
+    let limits = NetLimits {
+        max_queued_bytes: 20 << 20,
+        pause_queued_bytes: 1 << 30,
+        ..NetLimits::default()
+    };
     both(limits, |server| {
         let mut stream = server.connect();
         for _ in 0..10 {
             stream.write_all(&big(4 << 20)).unwrap();
         }
-        let seen = server.until("the cut", |seen| seen.closed == [CloseReason::SlowReader]);
-        assert_eq!(seen.connections, 0);
-        assert_eq!(seen.counters.closed_slow, 1);
+        server.until("the cut", |seen| seen.closed == [CloseReason::SlowReader]);
+        server.until("its count", |seen| {
+            seen.connections == 0 && seen.counters.closed_slow == 1
+        });
         server.end();
     });
 }
 
 #[test]
 fn a_reader_that_never_reads_is_cut_off_after_its_time() {
-    let limits = NetLimits { stalled_ms: 300, ..NetLimits::default() };
+    let limits = NetLimits {
+        stalled_ms: 300,
+        ..NetLimits::default()
+    };
     both(limits, |server| {
         let mut stream = server.connect();
         stream.write_all(&big(20 << 20)).unwrap();
@@ -341,12 +416,16 @@ fn a_reader_that_never_reads_is_cut_off_after_its_time() {
 
 #[test]
 fn over_the_total_bound_the_largest_queue_is_cut_off() {
-    let limits = NetLimits { max_queued_bytes_total: 30 << 20, ..NetLimits::default() };
+    let limits = NetLimits {
+        max_queued_bytes: 64 << 20,
+        max_queued_bytes_total: 36 << 20,
+        ..NetLimits::default()
+    };
     both(limits, |server| {
         let mut small = server.connect();
         small.write_all(&big(10 << 20)).unwrap();
         let mut large = server.connect();
-        large.write_all(&big(25 << 20)).unwrap();
+        large.write_all(&big(40 << 20)).unwrap();
         server.until("the cut", |seen| seen.closed == [CloseReason::SlowReader]);
         assert_eq!(read_frame(&mut small).unwrap().len(), 10 << 20);
         assert!(read_frame(&mut large).is_err());
@@ -356,7 +435,10 @@ fn over_the_total_bound_the_largest_queue_is_cut_off() {
 
 #[test]
 fn one_connection_too_many_is_closed_and_a_place_that_is_free_again_is_taken() {
-    let limits = NetLimits { max_connections: 2, ..NetLimits::default() };
+    let limits = NetLimits {
+        max_connections: 2,
+        ..NetLimits::default()
+    };
     both(limits, |server| {
         let mut first = server.connect();
         let _second = server.connect();
@@ -377,7 +459,10 @@ fn one_connection_too_many_is_closed_and_a_place_that_is_free_again_is_taken() {
 
 #[test]
 fn idle_connections_expire_and_active_ones_do_not() {
-    let limits = NetLimits { idle_ms: 600, ..NetLimits::default() };
+    let limits = NetLimits {
+        idle_ms: 600,
+        ..NetLimits::default()
+    };
     both(limits, |server| {
         let mut idle = server.connect();
         let mut active = server.connect();
@@ -398,7 +483,14 @@ fn idle_connections_expire_and_active_ones_do_not() {
 #[test]
 fn absurd_lengths_close_with_a_reason() {
     both(NetLimits::default(), |server| {
-        for length in [0u32, 3, (16 << 20) + 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff] {
+        for length in [
+            0u32,
+            3,
+            (16 << 20) + 1,
+            0x7fff_ffff,
+            0x8000_0000,
+            0xffff_ffff,
+        ] {
             let mut stream = server.connect();
             stream.write_all(&frame(b'e', b"good")).unwrap();
             stream.write_all(&length.to_be_bytes()).unwrap();
@@ -407,24 +499,43 @@ fn absurd_lengths_close_with_a_reason() {
             let _ = stream.read_to_end(&mut rest);
             assert!(rest.is_empty() || rest == frame(b'e', b"good"));
         }
-        let seen = server.until("six closed", |seen| seen.closed.len() == 6);
-        assert!(seen.closed.iter().all(|reason| matches!(reason, CloseReason::Frame(_))), "{:?}", seen.closed);
-        assert_eq!(seen.counters.closed_frame, 6);
+        let seen = server.until("six closed", |seen| {
+            seen.closed.len() == 6 && seen.counters.closed_frame == 6
+        });
+        assert!(
+            seen.closed
+                .iter()
+                .all(|reason| matches!(reason, CloseReason::Frame(_))),
+            "{:?}",
+            seen.closed
+        );
         server.end();
     });
 }
 
 #[test]
 fn unfinished_frames_of_all_are_bounded() {
-    let limits = NetLimits { max_assembly_bytes: 1 << 20, ..NetLimits::default() };
+    let limits = NetLimits {
+        max_assembly_bytes: 1 << 20,
+        ..NetLimits::default()
+    };
     both(limits, |server| {
         let mut streams: Vec<_> = (0..4).map(|_| server.connect()).collect();
         let start_of_a_frame = &frame(b'e', &vec![0; 10 << 20])[..400_000];
         for stream in &mut streams {
             let _ = stream.write_all(start_of_a_frame);
         }
-        let seen = server.until("the cut", |seen| !seen.closed.is_empty());
-        assert!(seen.closed.iter().all(|reason| *reason == CloseReason::AssemblyMemory), "{:?}", seen.closed);
+        let cut = |seen: &Seen| {
+            !seen.closed.is_empty() && seen.counters.closed == seen.closed.len() as u64
+        };
+        let seen = server.until("the cut", cut);
+        assert!(
+            seen.closed
+                .iter()
+                .all(|reason| *reason == CloseReason::AssemblyMemory),
+            "{:?}",
+            seen.closed
+        );
         assert!(seen.connections >= 1);
         server.end();
     });
@@ -432,7 +543,10 @@ fn unfinished_frames_of_all_are_bounded() {
 
 #[test]
 fn an_announced_length_takes_no_memory() {
-    let limits = NetLimits { max_assembly_bytes: 1 << 20, ..NetLimits::default() };
+    let limits = NetLimits {
+        max_assembly_bytes: 1 << 20,
+        ..NetLimits::default()
+    };
     both(limits, |server| {
         let mut streams: Vec<_> = (0..50).map(|_| server.connect()).collect();
         for stream in &mut streams {
@@ -455,7 +569,9 @@ fn a_handler_closes_after_its_answer() {
         assert_eq!(read_frame(&mut stream).unwrap(), frame(b'e', b"one"));
         assert_eq!(read_frame(&mut stream).unwrap(), frame(b'c', b"two"));
         assert!(at_its_end(&mut stream));
-        server.until("the reason", |seen| seen.closed == [CloseReason::Requested("asked to")]);
+        server.until("the reason", |seen| {
+            seen.closed == [CloseReason::Requested("asked to")]
+        });
         server.end();
     });
 }
@@ -470,7 +586,9 @@ fn a_peer_that_goes_during_a_send_frees_its_parts() {
             assert!(server.alive.load(Ordering::SeqCst) > 0);
             drop(stream);
         }
-        server.until("all closed", |seen| seen.closed.len() == 20 && seen.connections == 0);
+        server.until("all closed", |seen| {
+            seen.closed.len() == 20 && seen.connections == 0
+        });
         let start = Instant::now();
         while server.alive.load(Ordering::SeqCst) > 0 {
             assert!(start.elapsed() < Duration::from_secs(10));
@@ -482,18 +600,24 @@ fn a_peer_that_goes_during_a_send_frees_its_parts() {
 
 #[test]
 fn a_half_closed_peer_gets_what_was_queued() {
-    both(NetLimits { max_frames_per_turn: 2, ..NetLimits::default() }, |server| {
-        let mut stream = server.connect();
-        for _ in 0..9 {
-            stream.write_all(&big(300_000)).unwrap();
-        }
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
-        for _ in 0..9 {
-            assert_eq!(read_frame(&mut stream).unwrap().len(), 300_000);
-        }
-        assert!(at_its_end(&mut stream));
-        server.end();
-    });
+    both(
+        NetLimits {
+            max_frames_per_turn: 2,
+            ..NetLimits::default()
+        },
+        |server| {
+            let mut stream = server.connect();
+            for _ in 0..9 {
+                stream.write_all(&big(300_000)).unwrap();
+            }
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            for _ in 0..9 {
+                assert_eq!(read_frame(&mut stream).unwrap().len(), 300_000);
+            }
+            assert!(at_its_end(&mut stream));
+            server.end();
+        },
+    );
 }
 
 #[test]
@@ -514,19 +638,28 @@ fn stopping_sends_what_is_queued() {
 
 #[test]
 fn stopping_does_not_wait_for_a_peer_that_does_not_read() {
-    both(NetLimits { linger_ms: 300, ..NetLimits::default() }, |server| {
-        let mut stream = server.connect();
-        stream.write_all(&big(20 << 20)).unwrap();
-        server.until("the request", |seen| seen.counters.frames == 1);
-        let start = Instant::now();
-        server.end();
-        assert!(start.elapsed() < Duration::from_secs(5));
-    });
+    both(
+        NetLimits {
+            linger_ms: 300,
+            ..NetLimits::default()
+        },
+        |server| {
+            let mut stream = server.connect();
+            stream.write_all(&big(20 << 20)).unwrap();
+            server.until("the request", |seen| seen.counters.frames == 1);
+            let start = Instant::now();
+            server.end();
+            assert!(start.elapsed() < Duration::from_secs(5));
+        },
+    );
 }
 
 #[test]
 fn a_flood_does_not_starve_a_trickle() {
-    let limits = NetLimits { receive_buffers: 16, ..NetLimits::default() };
+    let limits = NetLimits {
+        receive_buffers: 16,
+        ..NetLimits::default()
+    };
     both(limits, |server| {
         let stop = Arc::new(AtomicUsize::new(0));
         let floods: Vec<_> = (0..4)
@@ -566,11 +699,15 @@ fn a_taken_port_is_said_to_be_taken() {
     LocalExecutor::default().run(async {
         let mut ring = Ring::new(&RingOptions::default()).unwrap();
         let mut net = Net::<NoParts>::new(&mut ring, NetLimits::default()).unwrap();
-        let address = net.listen(&mut ring, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = net
+            .listen(&mut ring, "127.0.0.1:0".parse().unwrap())
+            .unwrap();
         let error = net.listen(&mut ring, address).unwrap_err();
         assert!(matches!(error, NetError::Taken(_)), "{error}");
         assert!(error.to_string().contains(&address.to_string()));
-        let error = net.listen(&mut ring, "192.0.2.1:0".parse().unwrap()).unwrap_err();
+        let error = net
+            .listen(&mut ring, "192.0.2.1:0".parse().unwrap())
+            .unwrap_err();
         assert!(matches!(error, NetError::NoSuchAddress(_)), "{error}");
     });
 }
@@ -583,7 +720,9 @@ fn held_open(port: u16) -> usize {
         .lines()
         .filter(|line| {
             let mut fields = line.split_whitespace().skip(1);
-            let is_ours = fields.next().is_some_and(|address| address.ends_with(&local));
+            let is_ours = fields
+                .next()
+                .is_some_and(|address| address.ends_with(&local));
             let state = fields.nth(1);
             is_ours && matches!(state, Some("01" | "08"))
         })
@@ -599,15 +738,24 @@ fn a_thousand_connections_leave_no_descriptor() {
                 stream.write_all(&frame(b'e', b"hello")).unwrap();
             }
         }
-        server.until("all gone", |seen| seen.closed.len() == 1000 && seen.connections == 0);
+        server.until("all gone", |seen| {
+            seen.closed.len() == 1000 && seen.connections == 0
+        });
         let start = Instant::now();
         while held_open(server.address.port()) > 0 {
-            assert!(start.elapsed() < Duration::from_secs(5), "{}", held_open(server.address.port()));
+            assert!(
+                start.elapsed() < Duration::from_secs(5),
+                "{}",
+                held_open(server.address.port())
+            );
             thread::sleep(Duration::from_millis(10));
         }
         let address = server.address;
         server.end();
-        assert!(TcpStream::connect(address).is_err(), "the port is still open");
+        assert!(
+            TcpStream::connect(address).is_err(),
+            "the port is still open"
+        );
     });
 }
 
@@ -625,7 +773,11 @@ fn accepted_connections_do_not_delay_small_answers() {
             read_frame(&mut stream).unwrap();
             read_frame(&mut stream).unwrap();
         }
-        assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_millis(1500),
+            "{:?}",
+            start.elapsed()
+        );
         server.end();
     });
 }

@@ -204,6 +204,7 @@ async fn open_log(
             })
             .detach();
         }
+        disk.submit(ring);
         parker.park(ring, None).await.map_err(ShardError::Ring)?;
     };
     let took_ms = clock.now().mono_ms - began.mono_ms;
@@ -311,7 +312,7 @@ impl Host {
             let state = self.broker.engine.snapshot();
             self.broker.log.snapshot(state);
         }
-        for segment in self.disk.keep_segments(&self.broker.log.writable_segments()) {
+        for segment in self.disk.keep_segments(&self.broker.log.writable_segments().collect::<Vec<_>>()) {
             if self.opening.insert(segment) {
                 let disk = self.disk.clone();
                 self.spawn(async move { Event::SegmentOpen(segment, disk.open_segment(segment).await) });
@@ -357,7 +358,6 @@ impl Host {
     }
 
     fn publish(&self) {
-        use corelane_wire::body::Body;
         let topics = self.broker.engine.topics();
         self.registrar.publish(topics.version(), topics.register_body().to_json());
     }

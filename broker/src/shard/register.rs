@@ -197,7 +197,7 @@ impl Link {
             broker_addr: Text::plain(&self.identity.address),
             cluster_name: Text::plain(&self.identity.cluster_name),
             ha_server_addr: Text::plain(&self.identity.ha_address),
-            body_crc32: Some((crc32fast::hash(body) & 0x7fff_ffff) as i32),
+            body_crc32: (crc32fast::hash(body) & 0x7fff_ffff) as i32,
             ..RegisterBrokerRequest::default()
         };
         request(code::request::REGISTER_BROKER, opaque, &header, body)

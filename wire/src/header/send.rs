@@ -19,8 +19,8 @@ ext_header! {
         properties: Option<Text<'a>> = "properties",
         reconsume_times: Option<i32> = "reconsumeTimes",
         unit_mode: Option<bool> = "unitMode",
-        batch: Option<bool> = "batch",
         max_reconsume_times: Option<i32> = "maxReconsumeTimes",
+        batch: Option<bool> = "batch",
         bname: Option<Text<'a>> = "bname",
     }
 }
@@ -114,8 +114,8 @@ impl<'a> SendMessageRequest<'a> {
                 b'i' => properties = FieldType::parse(value, "i")?,
                 b'j' => reconsume_times = FieldType::parse(value, "j")?,
                 b'k' => unit_mode = FieldType::parse(value, "k")?,
-                b'l' => batch = FieldType::parse(value, "l")?,
-                b'm' => max_reconsume_times = FieldType::parse(value, "m")?,
+                b'l' => max_reconsume_times = FieldType::parse(value, "l")?,
+                b'm' => batch = FieldType::parse(value, "m")?,
                 b'n' => bname = FieldType::parse(value, "n")?,
                 _ => {}
             }
@@ -151,8 +151,8 @@ impl<'a> SendMessageRequest<'a> {
         self.properties.write("i", out);
         self.reconsume_times.write("j", out);
         self.unit_mode.write("k", out);
-        self.batch.write("l", out);
-        self.max_reconsume_times.write("m", out);
+        self.max_reconsume_times.write("l", out);
+        self.batch.write("m", out);
         self.bname.write("n", out);
     }
 }

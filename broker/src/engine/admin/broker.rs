@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use corelane_wire::body::{Body, KvTable};
+use corelane_wire::body::{KvTable};
 use corelane_wire::code::response;
 
 use crate::engine::Engine;

@@ -1,7 +1,7 @@
 //! Who is connected: GET_CONSUMER_CONNECTION_LIST 203, GET_PRODUCER_CONNECTION_LIST 204.
 
 use corelane_wire::ExtHeader;
-use corelane_wire::body::{Body, Connection, ConsumerConnection, ProducerConnection};
+use corelane_wire::body::{Connection, ConsumerConnection, ProducerConnection};
 use corelane_wire::code::{language, response};
 use corelane_wire::header::client::{GetConsumerConnectionListRequest, GetProducerConnectionListRequest};
 
@@ -19,9 +19,9 @@ impl Engine {
         let body = ConsumerConnection {
             connection_set: consumers.clients.iter().map(|(id, client)| connection(id, client)).collect(),
             subscription_table: consumers.subscriptions.iter().map(|(topic, sub)| (topic.clone(), sub.data.clone())).collect(),
-            consume_type: consumers.consume_type.clone(),
-            message_model: consumers.message_model.clone(),
-            consume_from_where: consumers.consume_from_where.clone(),
+            consume_type: consumers.consume_type,
+            message_model: consumers.message_model,
+            consume_from_where: consumers.consume_from_where,
         };
         turn.answer_body(req.to, &body.to_json());
         Ok(())

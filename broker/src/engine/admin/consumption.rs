@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use corelane_wire::ExtHeader;
-use corelane_wire::body::{Body, ConsumeStats, GroupList, OffsetWrapper, TopicList};
+use corelane_wire::body::{ConsumeStats, GroupList, OffsetWrapper, TopicList};
 use corelane_wire::header::group::{QueryTopicConsumeByWhoRequest, QueryTopicsByConsumerRequest};
 use corelane_wire::header::stats::GetConsumeStatsRequest;
 

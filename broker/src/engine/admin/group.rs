@@ -2,7 +2,7 @@
 //! GET_SUBSCRIPTIONGROUP_CONFIG 352, DELETE_SUBSCRIPTIONGROUP 207.
 
 use corelane_wire::ExtHeader;
-use corelane_wire::body::{Body, SubscriptionGroupConfig, SubscriptionGroupWrapper};
+use corelane_wire::body::{SubscriptionGroupConfig, SubscriptionGroupWrapper};
 use corelane_wire::code::response;
 use corelane_wire::header::group::{DeleteSubscriptiongroupRequest, GetSubscriptiongroupConfigRequest};
 

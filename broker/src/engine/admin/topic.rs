@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use corelane_wire::ExtHeader;
 use corelane_wire::body::{
-    Body, CreateTopicListRequestBody, MessageQueue, TopicConfig, TopicList, TopicOffset, TopicStatsTable,
+    CreateTopicListRequestBody, MessageQueue, TopicConfig, TopicFilterType, TopicList, TopicOffset, TopicStatsTable,
 };
 use corelane_wire::code::response;
 use corelane_wire::header::topic::{DeleteTopicInBrokerRequest, GetTopicConfigRequest, GetTopicStatsInfoRequest, UpdateAndCreateTopicRequest};
@@ -32,7 +32,7 @@ impl Engine {
             read_queue_nums: header.read_queue_nums,
             write_queue_nums: header.write_queue_nums,
             perm: header.perm,
-            topic_filter_type: header.topic_filter_type.to_str().into_owned(),
+            topic_filter_type: TopicFilterType::from_name(&header.topic_filter_type.to_str()).unwrap_or_default(),
             topic_sys_flag: header.topic_sys_flag.unwrap_or(0),
             order: header.order,
             attributes,

@@ -1,0 +1,190 @@
+//! The log of one shard: its parts, and the small questions that they answer.
+
+use super::append::OpenGroup;
+use super::flush::Window;
+use super::job::Backlog;
+use super::queue::Queues;
+use super::read::ColdReads;
+use super::segment::{SegmentId, Segments};
+use super::tail::TailBuffers;
+use super::{Boundary, Entry, LogOptions, Position, QueueRef, ReadMiss};
+
+/// The log of one shard. Pure: it hands out writes, reads and jobs; its host runs them and reports what came of them.
+pub struct Log {
+    pub(super) options: LogOptions,
+    /// Tells this log's groups from those of any other.
+    pub(super) log_id: u64,
+    pub(super) epoch: u32,
+    pub(super) queues: Queues,
+    pub(super) segments: Segments,
+    pub(super) tail: TailBuffers,
+    pub(super) open: OpenGroup,
+    pub(super) window: Window,
+    /// Everything before it is on stable storage.
+    pub(super) durable: Position,
+    /// Everything before it has been retired.
+    pub(super) retired: Position,
+    /// The newest store time of any record.
+    pub(super) newest_ms: i64,
+    pub(super) cold: ColdReads,
+    pub(super) work: Backlog,
+    /// Records are visible when they are appended, not when they are durable.
+    pub(super) shows_at_once: bool,
+    /// A write or a job failed: nothing is taken or written any more.
+    pub(super) stopped: bool,
+}
+
+impl Log {
+    pub(super) fn new(options: LogOptions, log_id: u64) -> Self {
+        Self {
+            log_id,
+            epoch: 0,
+            queues: Queues::default(),
+            segments: Segments::default(),
+            tail: TailBuffers::new(options.buffer_bytes, options.tail_cache_bytes),
+            open: OpenGroup::none_after(0),
+            window: Window::default(),
+            durable: 0,
+            retired: 0,
+            newest_ms: 0,
+            cold: ColdReads::new(options.read_cache_bytes),
+            work: Backlog::new(0),
+            shows_at_once: Self::shows_at_once(options.flush),
+            stopped: false,
+            options,
+        }
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.stopped = true;
+        self.open.limit = self.open.end;
+    }
+
+    /// The queue; made when there is none, as part of the topic's present life.
+    pub fn queue(&mut self, topic: &str, queue_id: i32) -> QueueRef {
+        self.queues.open(topic, queue_id, self.open.end)
+    }
+
+    /// The queue, if there is one.
+    pub fn find_queue(&self, topic: &str, queue_id: i32) -> Option<QueueRef> {
+        self.queues.find(topic, queue_id)
+    }
+
+    /// Forgets the topic's queues; offsets start at 0 again, and references to its queues must not be used any more. It is
+    /// durable through a state record that the engine appends before anything of a new topic of this name, and upon which
+    /// it calls this again during replay.
+    pub fn drop_topic(&mut self, topic: &str) {
+        self.queues.drop_topic(topic);
+    }
+
+    /// The oldest offset that can be read.
+    pub fn min_offset(&self, queue: QueueRef) -> i64 {
+        self.queues.get(queue).min()
+    }
+
+    /// One past the last visible record.
+    pub fn max_offset(&self, queue: QueueRef) -> i64 {
+        self.queues.get(queue).visible
+    }
+
+    /// One past the last appended record.
+    pub fn next_offset(&self, queue: QueueRef) -> i64 {
+        self.queues.get(queue).next
+    }
+
+    /// Calls `f` for each queue whose `max_offset` advanced since the last call, with the new one.
+    pub fn take_visible(&mut self, f: impl FnMut(QueueRef, i64)) {
+        self.queues.take_changed(f);
+    }
+
+    /// Appends up to `max` visible entries from offset `from` on to `out`: at least one, but for `from == max_offset`, where
+    /// there are none. `Gone` outside of min and max offset.
+    pub fn entries(
+        &mut self,
+        queue: QueueRef,
+        from: i64,
+        max: usize,
+        out: &mut Vec<Entry>,
+    ) -> Result<(), ReadMiss> {
+        let queue = self.queues.get(queue);
+        if from < queue.min() || from > queue.visible {
+            return Err(ReadMiss::Gone);
+        }
+        let start = (from - queue.base) as usize;
+        let end = ((queue.visible - queue.base) as usize).min(start.saturating_add(max));
+        out.extend(queue.entries.range(start..end));
+        Ok(())
+    }
+
+    /// The offset that belongs to a store time. `Lower`: the first record stored then or later; max offset when all are
+    /// older. `Upper`: the last one stored then or earlier; min offset when all are newer.
+    pub fn offset_by_time(
+        &mut self,
+        queue: QueueRef,
+        time_ms: i64,
+        boundary: Boundary,
+    ) -> Result<i64, ReadMiss> {
+        self.queues
+            .get(queue)
+            .offset_in_memory(time_ms, boundary)
+            .ok_or(ReadMiss::Gone)
+    }
+
+    /// Segments that group writes go to now and next, so that the host can have them open in time.
+    pub fn writable_segments(&self) -> Vec<SegmentId> {
+        let writable = self
+            .segments
+            .list
+            .back()
+            .into_iter()
+            .chain(&self.segments.ready);
+        writable.map(|segment| segment.id()).collect()
+    }
+
+    /// The oldest position that can be read.
+    pub fn min_position(&self) -> Position {
+        self.retired.max(self.segments.oldest_start())
+    }
+
+    /// Where the next record goes at the earliest.
+    pub fn max_position(&self) -> Position {
+        self.open.end
+    }
+
+    /// The epoch that was opened by recovery.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Sizes, for metrics and for `limits`.
+    pub fn sizes(&self) -> LogSizes {
+        LogSizes {
+            log_bytes: self.open.end - self.min_position(),
+            segments: self.segments.list.len(),
+            segments_ready: self.segments.ready.len(),
+            queues: self.queues.len(),
+            unflushed_bytes: self.unflushed_bytes(),
+            tail_memory_bytes: self.tail.memory_bytes(),
+            read_memory_bytes: self.cold.memory_bytes(),
+        }
+    }
+}
+
+/// Sizes of a log at a moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogSizes {
+    /// Bytes from the oldest to the newest position.
+    pub log_bytes: u64,
+    /// Segments, the one that is written included.
+    pub segments: usize,
+    /// Segments that stand ready.
+    pub segments_ready: usize,
+    /// Consume queues.
+    pub queues: usize,
+    /// Bytes that are appended and not yet durable.
+    pub unflushed_bytes: u64,
+    /// Memory of the tail buffers.
+    pub tail_memory_bytes: usize,
+    /// Memory of what was read from disk.
+    pub read_memory_bytes: usize,
+}

@@ -1,0 +1,530 @@
+//! Opening: from the files of a directory to a log that takes records.
+//!
+//! The checkpoint gives the state as of a position; from there on (from the oldest segment that has no index, if that is
+//! earlier) groups are read and checked in order until one is missing, at T. Then:
+//! - If the checkpoint or a sound group further on says that more than T was durable, acknowledged bytes are damaged:
+//!   opening fails and says where. As a group is only issued while at most `in_flight_bytes` before it are not durable, it
+//!   is enough to look that far, doubled.
+//! - Otherwise what lies beyond T was never acknowledged. It is cut: the group written at T opens a new epoch, above all
+//!   that were seen, and is durable before anything else is issued. Epochs never fall along the log, so that what was cut
+//!   can never follow the new groups.
+
+use super::append::OpenGroup;
+use super::checkpoint::{self, Checkpoint};
+use super::group::{self, GroupHeader, HEADER_BYTES, MIN_BLOCK_BYTES, records};
+use super::job::{Backlog, PREPARE_NAME, Pace, next_len, prepare};
+use super::scan::SegmentReader;
+use super::segment::{Segment, SegmentId};
+use super::stored::{KIND_RETIRED, Message, OWN_KINDS, Stored, states};
+use super::{AlignedBuffer, Entry, Io, Log, LogOptions, OpenError, Position, Replay};
+use std::cell::Cell;
+
+/// What opening found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// The directory was empty.
+    pub created: bool,
+    /// The checkpoint's position: state before it came from the snapshot.
+    pub checkpoint: Position,
+    /// Where the scan began.
+    pub scanned_from: Position,
+    /// Where the log ended.
+    pub tail: Position,
+    /// Where the last group with records ended: after it there are only groups that opened epochs.
+    pub records_end: Position,
+    /// How far beyond the tail there were groups that were never acknowledged, and are cut.
+    pub cut_bytes: u64,
+    /// Groups scanned.
+    pub groups: u64,
+    /// Message records indexed.
+    pub messages: u64,
+    /// State records replayed, those of the snapshot included.
+    pub states: u64,
+    /// The epoch that was opened.
+    pub epoch: u32,
+}
+
+/// Opens the log in a directory, makes one when the directory is empty. State records go to `replay`, oldest first.
+pub async fn open<I: Io>(
+    io: &I,
+    options: LogOptions,
+    replay: &mut dyn Replay,
+) -> Result<(Log, OpenReport), OpenError> {
+    options.check()?;
+    let mut files = io.list().await?;
+    for name in [PREPARE_NAME, checkpoint::TEMPORARY_NAME] {
+        if files.iter().any(|(file, _)| file == name) {
+            io.remove(name).await?;
+        }
+    }
+    files.sort();
+    let mut segments: Vec<Segment> = files
+        .iter()
+        .filter_map(|(name, len)| SegmentId::of_file_name(name).map(|id| Segment::new(id.0, *len)))
+        .collect();
+    let checkpoint_len = files
+        .iter()
+        .find(|(name, _)| name == checkpoint::FILE_NAME)
+        .map(|(_, len)| *len);
+    let mut report = OpenReport::default();
+    let checkpoint = match checkpoint_len {
+        Some(len) => {
+            let found = Checkpoint::read(io, len)
+                .await?
+                .map_err(OpenError::Checkpoint)?;
+            renew_in_flight(io, found, &options).await?
+        }
+        None if segments.is_empty() => {
+            report.created = true;
+            first_checkpoint(io, &options).await?
+        }
+        None => return Err(OpenError::Checkpoint("it is missing".into())),
+    };
+    if segments.is_empty() && checkpoint.position == 0 {
+        segments.push(prepare_now(io, &options, 0, 0).await?);
+    }
+    let mut log = Log::new(options, checkpoint.log_id);
+    log.work = Backlog::new(checkpoint.position);
+    log.newest_ms = checkpoint.newest_ms;
+    log.retired = checkpoint.retired;
+    segments.retain(|segment| segment.limit() > checkpoint.retired);
+    log.segments.ready.extend(segments);
+    let mut recovery = Recovery {
+        io,
+        log,
+        checkpoint,
+        replay,
+        report,
+        files: Vec::new(),
+        epoch: 0,
+    };
+    recovery.run().await?;
+    let Recovery { log, report, .. } = recovery;
+    Ok((log, report))
+}
+
+async fn first_checkpoint<I: Io>(io: &I, options: &LogOptions) -> Result<Checkpoint, OpenError> {
+    let checkpoint = Checkpoint {
+        log_id: io.random(),
+        epoch: 0,
+        position: 0,
+        retired: 0,
+        in_flight_bytes: options.in_flight_bytes(),
+        newest_ms: 0,
+        queues: Vec::new(),
+        state: Vec::new(),
+    };
+    checkpoint.write(io).await?;
+    Ok(checkpoint)
+}
+
+/// The checkpoint must tell the next recovery how far this run may write ahead.
+async fn renew_in_flight<I: Io>(
+    io: &I,
+    mut checkpoint: Checkpoint,
+    options: &LogOptions,
+) -> Result<Checkpoint, OpenError> {
+    if checkpoint.in_flight_bytes < options.in_flight_bytes() {
+        checkpoint.in_flight_bytes = options.in_flight_bytes();
+        checkpoint.write(io).await?;
+    }
+    Ok(checkpoint)
+}
+
+/// A short segment, written from end to end at once.
+async fn prepare_now<I: Io>(
+    io: &I,
+    options: &LogOptions,
+    start: Position,
+    last_len: u64,
+) -> Result<Segment, OpenError> {
+    let len = next_len(options, last_len.min(options.first_segment_bytes / 2));
+    prepare(io, SegmentId(start), len, &Cell::new(Pace::Wait(0))).await?;
+    Ok(Segment::new(start, len))
+}
+
+struct Recovery<'a, I: Io> {
+    io: &'a I,
+    log: Log,
+    checkpoint: Checkpoint,
+    replay: &'a mut dyn Replay,
+    report: OpenReport,
+    /// Open segments: the one that is scanned and, at its end, the next.
+    files: Vec<SegmentReader<I>>,
+    /// The highest epoch seen.
+    epoch: u32,
+}
+
+impl<I: Io> Recovery<'_, I> {
+    async fn run(&mut self) -> Result<(), OpenError> {
+        self.check_segments()?;
+        self.load_queues()?;
+        self.replay_snapshot()?;
+        let tail = self.scan().await?;
+        self.look_beyond(tail).await?;
+        self.check_queues()?;
+        self.open_epoch(tail).await
+    }
+
+    /// Segments must follow one another, from what was retired to what the checkpoint has seen.
+    fn check_segments(&mut self) -> Result<(), OpenError> {
+        let missing = |from: Position, to: Position| {
+            Err(OpenError::Missing {
+                file: SegmentId(from).file_name(),
+                from,
+                to,
+            })
+        };
+        let ready = &self.log.segments.ready;
+        let mut from = self.checkpoint.retired;
+        for (at, segment) in ready.iter().enumerate() {
+            if segment.start > from && (at > 0 || from < self.checkpoint.position) {
+                return missing(from, segment.start);
+            }
+            from = segment.limit();
+        }
+        if from < self.checkpoint.position || ready.is_empty() {
+            return missing(from, self.checkpoint.position);
+        }
+        let Some(oldest) = self.log.segments.ready.pop_front() else {
+            unreachable!("there is one")
+        };
+        self.log.segments.list.push_back(oldest);
+        Ok(())
+    }
+
+    fn load_queues(&mut self) -> Result<(), OpenError> {
+        for saved in std::mem::take(&mut self.checkpoint.queues) {
+            let queue = self
+                .log
+                .queues
+                .open(&saved.topic, saved.queue_id, saved.born);
+            let queue = self.log.queues.get_mut(queue);
+            (queue.next, queue.base, queue.visible) = (saved.next, saved.next, saved.next);
+        }
+        Ok(())
+    }
+
+    fn replay_snapshot(&mut self) -> Result<(), OpenError> {
+        let position = self.checkpoint.position;
+        self.log.open = OpenGroup::none_after(position);
+        let state = std::mem::take(&mut self.checkpoint.state);
+        for record in states(&state) {
+            let Some((kind, payload)) = record else {
+                return Err(OpenError::Checkpoint(
+                    "its state records make no sense".into(),
+                ));
+            };
+            self.replay_state(position, kind, payload)?;
+        }
+        Ok(())
+    }
+
+    fn replay_state(
+        &mut self,
+        position: Position,
+        kind: u16,
+        payload: &[u8],
+    ) -> Result<(), OpenError> {
+        self.report.states += 1;
+        if kind >= OWN_KINDS {
+            if let (KIND_RETIRED, Some(retired)) = (kind, payload.first_chunk()) {
+                self.log.retired = self.log.retired.max(u64::from_le_bytes(*retired));
+            }
+            return Ok(());
+        }
+        self.log.open = OpenGroup::none_after(position);
+        let replayed = self.replay.state(&mut self.log, kind, payload);
+        replayed.map_err(|what| OpenError::State {
+            kind,
+            position,
+            what: what.0,
+        })
+    }
+
+    /// Goes through all groups and returns where the last sound one ends.
+    async fn scan(&mut self) -> Result<Position, OpenError> {
+        let from = self.log.segments.newest().start;
+        self.report.checkpoint = self.checkpoint.position;
+        self.report.scanned_from = from;
+        self.report.records_end = self.checkpoint.position;
+        let (mut tail, mut follows) = (from, None);
+        while let Some((header, group)) = self.next_group(tail, follows).await? {
+            while header.position >= self.log.segments.newest().limit() {
+                self.log.segments.roll();
+            }
+            self.take_group(&header, &group)?;
+            self.epoch = header.epoch;
+            self.log.newest_ms = self.log.newest_ms.max(header.newest_ms);
+            let newest_ms = self.log.newest_ms;
+            let segment = self.log.segments.newest_mut();
+            segment.note_group(header.position, header.records == 0);
+            (segment.end, segment.newest_ms) = (header.end(), newest_ms);
+            self.report.groups += 1;
+            tail = header.end();
+            if header.records > 0 {
+                self.report.records_end = tail;
+            }
+            follows = Some(tail);
+        }
+        self.report.tail = tail;
+        Ok(tail)
+    }
+
+    /// The group after one that ended at `tail`: there, at the next larger block, or where the next segment begins.
+    async fn next_group(
+        &mut self,
+        tail: Position,
+        follows: Option<Position>,
+    ) -> Result<Option<(GroupHeader, super::Slice)>, OpenError> {
+        let here = self.log.segments.newest();
+        let (start, limit) = (here.start, here.limit());
+        let next = self.log.segments.ready.front().map(|next| next.start);
+        let blocks = (9..=16)
+            .map(|shift| tail.next_multiple_of(1 << shift))
+            .filter(|&at| at < limit);
+        let mut looked = None;
+        for at in blocks.chain(next) {
+            if looked == Some(at) {
+                continue;
+            }
+            looked = Some(at);
+            let longest = self.checkpoint.in_flight_bytes;
+            let log_id = self.log.log_id;
+            let segment = if at < limit { start } else { at };
+            let found = self
+                .reader(segment)
+                .await?
+                .group(log_id, at, longest)
+                .await?;
+            if let Ok((header, bytes)) = found {
+                let in_place = follows.is_none_or(|follows| header.follows == follows);
+                let known = if at >= self.checkpoint.position {
+                    self.checkpoint.epoch
+                } else {
+                    0
+                };
+                if in_place && header.epoch >= self.epoch.max(known) && header.follows <= at {
+                    return Ok(Some((header, bytes)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn reader(&mut self, start: Position) -> Result<&mut SegmentReader<I>, OpenError> {
+        if let Some(at) = self.files.iter().position(|file| file.start == start) {
+            return Ok(&mut self.files[at]);
+        }
+        let newest = self.log.segments.newest().start;
+        self.files.retain(|file| file.start >= newest);
+        let all = self
+            .log
+            .segments
+            .list
+            .iter()
+            .chain(&self.log.segments.ready);
+        let Some(len) = all
+            .into_iter()
+            .find(|segment| segment.start == start)
+            .map(|segment| segment.len)
+        else {
+            unreachable!("only listed segments are read")
+        };
+        self.files
+            .push(SegmentReader::open(self.io, start, len).await?);
+        let last = self.files.len() - 1;
+        Ok(&mut self.files[last])
+    }
+
+    fn damaged(&self, position: Position, what: &str) -> OpenError {
+        let mut all = self
+            .log
+            .segments
+            .list
+            .iter()
+            .chain(&self.log.segments.ready)
+            .rev();
+        let segment = all
+            .find(|segment| segment.start <= position)
+            .map_or(0, |segment| segment.start);
+        OpenError::Damaged {
+            position,
+            file: SegmentId(segment).file_name(),
+            offset: position - segment,
+            what: what.to_string(),
+        }
+    }
+
+    /// Indexes and replays what a group carries.
+    fn take_group(&mut self, header: &GroupHeader, bytes: &[u8]) -> Result<(), OpenError> {
+        let mut count = 0;
+        for (at, record) in records(bytes) {
+            count += 1;
+            let position = header.position + at as u64;
+            match Stored::parse(record) {
+                Some(Stored::Message(message)) if message.position == position => {
+                    self.index(&message, record.len() as u32)?;
+                }
+                Some(Stored::State { kind, payload }) if position >= self.checkpoint.position => {
+                    self.replay_state(position, kind, payload)?;
+                }
+                Some(Stored::State { .. }) => {}
+                _ => {
+                    return Err(
+                        self.damaged(position, "a sound group holds a record of no known kind")
+                    );
+                }
+            }
+        }
+        if count != header.records {
+            return Err(self.damaged(
+                header.position,
+                "a sound group holds another number of records than it says",
+            ));
+        }
+        Ok(())
+    }
+
+    fn index(&mut self, message: &Message<'_>, size: u32) -> Result<(), OpenError> {
+        let position = message.position;
+        let entry = Entry {
+            position,
+            store_ms: message.store_ms,
+            size,
+            tags_code: message.tags_code(),
+        };
+        let offset = message.queue_offset;
+        let dense = if position < self.checkpoint.position {
+            // The checkpoint knows which queues there are and where they end; their entries only have to be found again.
+            let Some(queue) = self.log.queues.find(message.topic, message.queue_id) else {
+                return Ok(());
+            };
+            let queue = self.log.queues.get_mut(queue);
+            if !queue.owns(position) {
+                return Ok(());
+            }
+            if queue.entries.is_empty() && queue.parts.is_empty() {
+                queue.base = offset;
+            }
+            queue.entries.push_back(entry);
+            offset == queue.base + queue.entries.len() as i64 - 1
+        } else {
+            let queue = self
+                .log
+                .queues
+                .open(message.topic, message.queue_id, position);
+            let queue = self.log.queues.get_mut(queue);
+            queue.entries.push_back(entry);
+            queue.next += 1;
+            queue.visible = queue.next;
+            offset == queue.next - 1
+        };
+        self.report.messages += 1;
+        if dense {
+            Ok(())
+        } else {
+            Err(self.damaged(position, "the offsets of a queue are not dense"))
+        }
+    }
+
+    /// Whether anything says that more than up to `tail` was acknowledged.
+    async fn look_beyond(&mut self, tail: Position) -> Result<(), OpenError> {
+        if self.checkpoint.position > tail {
+            return Err(self.damaged(tail, "the checkpoint is of a later position"));
+        }
+        let far = 2 * self.checkpoint.in_flight_bytes;
+        let newest = self.log.segments.newest();
+        let mut stretches = vec![(newest.start, tail, newest.limit().min(tail + far))];
+        let mut looked = 0;
+        for next in &self.log.segments.ready {
+            if looked >= far {
+                break;
+            }
+            stretches.push((next.start, next.start, next.limit().min(next.start + far)));
+            looked += next.len;
+        }
+        let mut highest = self.epoch;
+        let (log_id, longest) = (self.log.log_id, self.checkpoint.in_flight_bytes);
+        for (segment, from, to) in stretches {
+            let mut at = from;
+            while at < to {
+                let found = self
+                    .reader(segment)
+                    .await?
+                    .group(log_id, at, longest)
+                    .await?;
+                let Ok((header, _)) = found else {
+                    at += MIN_BLOCK_BYTES;
+                    continue;
+                };
+                if header.epoch >= self.epoch && header.durable > tail {
+                    return Err(self.damaged(tail, "a group further on says that this was durable"));
+                }
+                if header.epoch >= self.epoch {
+                    self.report.cut_bytes = header.end() - tail;
+                }
+                highest = highest.max(header.epoch);
+                at = header.end();
+            }
+        }
+        self.epoch = highest.max(self.checkpoint.epoch);
+        Ok(())
+    }
+
+    fn check_queues(&mut self) -> Result<(), OpenError> {
+        for (topic, queue_id, queue) in self.log.queues.iter() {
+            if queue.base + queue.entries.len() as i64 != queue.next {
+                let what = format!(
+                    "queue {queue_id} of topic {topic} ends before offset {}",
+                    queue.next
+                );
+                return Err(self.damaged(self.checkpoint.position, &what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the group that opens a new epoch, and makes it durable.
+    async fn open_epoch(&mut self, tail: Position) -> Result<(), OpenError> {
+        let block = u64::from(self.log.options.block_bytes);
+        let mut start = tail.next_multiple_of(block);
+        let newest = self.log.segments.newest();
+        if start + block > newest.limit() {
+            let (limit, len) = (newest.limit(), newest.len);
+            if self.log.segments.ready.is_empty() {
+                let segment = prepare_now(self.io, &self.log.options, limit, len).await?;
+                self.log.segments.ready.push_back(segment);
+            }
+            self.log.segments.roll();
+            start = limit;
+        }
+        let header = GroupHeader {
+            log_id: self.log.log_id,
+            position: start,
+            follows: tail,
+            durable: tail,
+            newest_ms: self.log.newest_ms,
+            epoch: self.epoch + 1,
+            length: HEADER_BYTES as u32,
+            padded: block as u32,
+            records: 0,
+        };
+        let mut bytes = AlignedBuffer::zeroed(block as usize);
+        let (out, rest) = bytes.split_at_mut(HEADER_BYTES);
+        group::seal(&header, out, rest);
+        let segment = self.log.segments.newest_mut();
+        let file = self.io.open(&segment.id().file_name()).await?;
+        self.io
+            .write_at(&file, start - segment.start, &bytes.freeze())
+            .await?;
+        self.io.sync(&file).await?;
+        segment.note_group(start, true);
+        (segment.end, segment.newest_ms) = (header.end(), header.newest_ms);
+        self.log.epoch = header.epoch;
+        self.log.durable = header.end();
+        self.log.open = OpenGroup::none_after(header.end());
+        self.report.epoch = header.epoch;
+        Ok(())
+    }
+}

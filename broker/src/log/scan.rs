@@ -1,0 +1,138 @@
+//! Reading groups from segment files one after another: what recovery, `verify` and `dump` go through.
+
+use super::group::{self, GroupHeader, HEADER_BYTES, NoGroup};
+use super::segment::SegmentId;
+use super::{AlignedBuffer, Io, IoError, Position, ReadBuffer, Slice};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+
+/// Bytes that are read at once.
+const WINDOW_BYTES: u64 = 4 << 20;
+
+type Reading = Pin<Box<dyn Future<Output = Result<ReadBuffer, IoError>>>>;
+
+/// A segment file, read window by window, with the next window on its way.
+pub(super) struct SegmentReader<I: Io> {
+    io: I,
+    file: I::File,
+    pub start: Position,
+    pub len: u64,
+    window: Option<(u64, Slice)>,
+    ahead: Option<(u64, Reading)>,
+}
+
+impl<I: Io> SegmentReader<I> {
+    pub async fn open(io: &I, start: Position, len: u64) -> Result<Self, IoError> {
+        let file = io.open(&SegmentId(start).file_name()).await?;
+        Ok(Self {
+            io: io.clone(),
+            file,
+            start,
+            len,
+            window: None,
+            ahead: None,
+        })
+    }
+
+    pub fn limit(&self) -> Position {
+        self.start + self.len
+    }
+
+    /// The bytes at `position`; fewer than `len` only at the end of the file.
+    pub async fn bytes(&mut self, position: Position, len: usize) -> Result<Slice, IoError> {
+        let mut at = position - self.start;
+        let end = (at + len as u64).min(self.len);
+        let mut joined: Option<(AlignedBuffer, usize)> = None;
+        loop {
+            let window = self.window(at / WINDOW_BYTES).await?;
+            let from = ((at % WINDOW_BYTES) as usize).min(window.len());
+            let to = (from + (end - at) as usize).min(window.len());
+            at += (to - from) as u64;
+            let short = to == from;
+            match &mut joined {
+                None if at == end || short => return Ok(window.slice(from..to)),
+                None => {
+                    let mut buffer = AlignedBuffer::zeroed(len);
+                    buffer[..to - from].copy_from_slice(&window[from..to]);
+                    joined = Some((buffer, to - from));
+                }
+                Some((buffer, filled)) => {
+                    buffer[*filled..*filled + to - from].copy_from_slice(&window[from..to]);
+                    *filled += to - from;
+                }
+            }
+            if at == end || short {
+                let Some((buffer, filled)) = joined else {
+                    unreachable!("the first window was kept")
+                };
+                return Ok(buffer.freeze().slice(0..filled));
+            }
+        }
+    }
+
+    /// The group that begins at `position`, checked; none that is longer than `longest` is looked at.
+    pub async fn group(
+        &mut self,
+        log_id: u64,
+        position: Position,
+        longest: u64,
+    ) -> Result<Result<(GroupHeader, Slice), NoGroup>, IoError> {
+        let mut bytes = self.bytes(position, HEADER_BYTES).await?;
+        loop {
+            match group::check(&bytes, log_id, position) {
+                Ok(header) => return Ok(Ok((header, bytes.slice(0..header.padded as usize)))),
+                Err(NoGroup::Short(need))
+                    if need > bytes.len()
+                        && need as u64 <= longest.min(self.limit() - position) =>
+                {
+                    let had = bytes.len();
+                    bytes = self.bytes(position, need).await?;
+                    if bytes.len() <= had {
+                        return Ok(Err(NoGroup::Short(need)));
+                    }
+                }
+                Err(none) => return Ok(Err(none)),
+            }
+        }
+    }
+
+    async fn window(&mut self, index: u64) -> Result<Slice, IoError> {
+        if let Some((have, window)) = &self.window
+            && *have == index
+        {
+            return Ok(window.clone());
+        }
+        let reading = match self.ahead.take() {
+            Some((have, reading)) if have == index => reading,
+            _ => self.read(index),
+        };
+        let bytes = reading.await?;
+        self.window = Some((index, bytes.clone()));
+        if (index + 1) * WINDOW_BYTES < self.len {
+            // Polled once to get it on its way; it is waited for when it is asked for.
+            let mut reading = self.read(index + 1);
+            let mut early = None;
+            poll_fn(|context| {
+                if let Poll::Ready(result) = reading.as_mut().poll(context) {
+                    early = Some(result);
+                }
+                Poll::Ready(())
+            })
+            .await;
+            let reading = match early {
+                Some(result) => Box::pin(std::future::ready(result)),
+                None => reading,
+            };
+            self.ahead = Some((index + 1, reading));
+        }
+        Ok(bytes)
+    }
+
+    fn read(&self, index: u64) -> Reading {
+        let (io, file) = (self.io.clone(), self.file.clone());
+        let offset = index * WINDOW_BYTES;
+        let len = WINDOW_BYTES.min(self.len - offset) as usize;
+        Box::pin(async move { io.read_at(&file, offset, len).await })
+    }
+}

@@ -1,0 +1,189 @@
+//! A directory through the standard library, blocking: for offline tools and tests. The broker's shards have their own.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the one place of the log with std::fs"
+)]
+
+use super::{AlignedBuffer, DiskSpace, Io, IoError, ReadBuffer, Slice};
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// A directory; every operation is done when its future is first polled.
+#[derive(Clone)]
+pub struct StdIo {
+    directory: Rc<Path>,
+    read_only: bool,
+}
+
+impl StdIo {
+    /// To read and write.
+    pub fn new(directory: PathBuf) -> Self {
+        Self {
+            directory: directory.into(),
+            read_only: false,
+        }
+    }
+
+    /// To read only: everything else fails.
+    pub fn read_only(directory: PathBuf) -> Self {
+        Self {
+            directory: directory.into(),
+            read_only: true,
+        }
+    }
+
+    fn done<T>(&self, op: &str, name: &str, result: std::io::Result<T>) -> Result<T, IoError> {
+        let op = format!("{op} {}", self.directory.join(name).display());
+        result.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => IoError::NotFound { op },
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                IoError::NoSpace { op }
+            }
+            _ => IoError::Failed {
+                op,
+                cause: error.to_string(),
+            },
+        })
+    }
+
+    fn writable(&self) -> std::io::Result<()> {
+        if self.read_only {
+            Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Io for StdIo {
+    type File = Rc<(File, String)>;
+
+    async fn list(&self) -> Result<Vec<(String, u64)>, IoError> {
+        let list = || {
+            let mut files = Vec::new();
+            for entry in fs::read_dir(&self.directory)? {
+                let entry = entry?;
+                let metadata = entry.metadata()?;
+                if metadata.is_file() {
+                    files.push((
+                        entry.file_name().to_string_lossy().into_owned(),
+                        metadata.len(),
+                    ));
+                }
+            }
+            Ok(files)
+        };
+        self.done("list", "", list())
+    }
+
+    async fn open(&self, name: &str) -> Result<Self::File, IoError> {
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(!self.read_only)
+            .open(self.directory.join(name));
+        Ok(Rc::new((
+            self.done("open", name, opened)?,
+            name.to_string(),
+        )))
+    }
+
+    async fn create(&self, name: &str, len: u64) -> Result<Self::File, IoError> {
+        let create = || {
+            self.writable()?;
+            let mut options = OpenOptions::new();
+            let file = options
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(self.directory.join(name))?;
+            file.set_len(len)?;
+            Ok(file)
+        };
+        Ok(Rc::new((
+            self.done("create", name, create())?,
+            name.to_string(),
+        )))
+    }
+
+    async fn read_at(
+        &self,
+        file: &Self::File,
+        offset: u64,
+        len: usize,
+    ) -> Result<ReadBuffer, IoError> {
+        let mut buffer = AlignedBuffer::zeroed(len);
+        let mut filled = 0;
+        while filled < len {
+            match self.done(
+                "read",
+                &file.1,
+                file.0
+                    .read_at(&mut buffer[filled..], offset + filled as u64),
+            )? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        Ok(buffer.freeze().slice(0..filled))
+    }
+
+    async fn write_at(&self, file: &Self::File, offset: u64, bytes: &Slice) -> Result<(), IoError> {
+        self.done(
+            "write",
+            &file.1,
+            self.writable()
+                .and_then(|()| file.0.write_all_at(bytes, offset)),
+        )
+    }
+
+    async fn sync(&self, file: &Self::File) -> Result<(), IoError> {
+        self.done("sync", &file.1, file.0.sync_all())
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
+        let rename = || {
+            self.writable()?;
+            fs::rename(self.directory.join(from), self.directory.join(to))
+        };
+        self.done("rename", from, rename())
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), IoError> {
+        match self
+            .writable()
+            .and_then(|()| fs::remove_file(self.directory.join(name)))
+        {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => self.done("remove", name, result),
+        }
+    }
+
+    async fn sync_dir(&self) -> Result<(), IoError> {
+        self.done(
+            "sync",
+            "",
+            File::open(&*self.directory).and_then(|directory| directory.sync_all()),
+        )
+    }
+
+    async fn space(&self) -> Result<DiskSpace, IoError> {
+        Ok(DiskSpace {
+            free_bytes: u64::MAX,
+            total_bytes: u64::MAX,
+        })
+    }
+
+    async fn pause(&self, wait_ms: u64) {
+        std::thread::sleep(std::time::Duration::from_millis(wait_ms));
+    }
+
+    fn random(&self) -> u64 {
+        std::hash::RandomState::new().build_hasher().finish()
+    }
+}
