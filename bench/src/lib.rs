@@ -12,3 +12,30 @@
 
 #[allow(unsafe_code, reason = "buffers that the kernel reads and writes")]
 mod ring;
+
+pub mod check;
+pub mod clock;
+pub mod cluster;
+pub mod command;
+pub mod cpu;
+pub mod disk;
+pub mod error;
+pub mod expect;
+pub mod find_max;
+pub mod layout;
+mod live;
+pub mod measure;
+pub mod outcome;
+pub mod plan;
+mod producer;
+mod puller;
+mod random;
+pub mod raw;
+mod reply;
+pub mod report;
+pub mod run;
+pub mod schedule;
+pub mod sizes;
+mod stamp;
+pub mod template;
+mod worker;

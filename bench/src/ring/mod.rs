@@ -6,7 +6,7 @@
 mod file;
 mod sockets;
 
-pub use file::{BLOCK_BYTES, BlockFile, Done};
+pub use file::{BLOCK_BYTES, BlockFile};
 pub use sockets::{Event, Sockets};
 
 use std::io;
