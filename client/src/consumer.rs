@@ -518,3 +518,181 @@ impl Puller {
             .map(|_| ())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::mpsc::Sender;
+
+    use corelane_wire::body::{BrokerData, QueueData, TopicRouteData};
+    use corelane_wire::fastjson::Keys;
+    use corelane_wire::record::{Host, RecordFields, RecordHead};
+
+    use super::*;
+    use crate::testing::{answer, serve};
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn record(queue_id: i32, queue_offset: i64, tag: &str, body: &str) -> Vec<u8> {
+        let host = Host {
+            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 1,
+        };
+        let head = RecordHead {
+            queue_id,
+            flag: 0,
+            queue_offset,
+            physical_offset: 0,
+            sys_flag: 0,
+            born_timestamp: 1,
+            born_host: host,
+            store_timestamp: 2,
+            store_host: host,
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+        };
+        let mut properties = Vec::new();
+        corelane_wire::properties::push(&mut properties, "TAGS", tag);
+        let fields = RecordFields {
+            head,
+            body: body.as_bytes(),
+            topic: "T",
+            properties: &properties,
+        };
+        let mut out = Vec::new();
+        fields.push_to(&mut out).unwrap();
+        out
+    }
+
+    /// A cluster of one broker with one queue, which holds these tags at offset 5 and on. What the broker is asked, and
+    /// with which offset, goes to `asked`.
+    fn cluster(tags: &'static [&'static str], asked: Sender<(i32, String)>) -> Cluster {
+        let broker = serve(move |frame, out| {
+            let field = |name| {
+                frame
+                    .ext
+                    .get(name)
+                    .map(|value| value.to_string())
+                    .unwrap_or_default()
+            };
+            let offset = field(if frame.code == request::PULL_MESSAGE {
+                "queueOffset"
+            } else {
+                "commitOffset"
+            });
+            let _ = asked.send((frame.code, offset.clone()));
+            let pulled = |code: i32, next: i64, body: &[u8], out: &mut Vec<u8>| {
+                let next = next.to_string();
+                let fields = [
+                    ("suggestWhichBrokerId", "0"),
+                    ("nextBeginOffset", next.as_str()),
+                    ("minOffset", "5"),
+                    ("maxOffset", "9"),
+                ];
+                answer(frame, code, &fields, body, out);
+            };
+            match frame.code {
+                request::QUERY_CONSUMER_OFFSET => {
+                    answer(frame, response::QUERY_NOT_FOUND, &[], &[], out)
+                }
+                request::GET_MIN_OFFSET => answer(frame, 0, &[("offset", "5")], &[], out),
+                request::GET_MAX_OFFSET => answer(frame, 0, &[("offset", "99")], &[], out),
+                request::PULL_MESSAGE if offset == "5" => {
+                    let records: Vec<u8> = tags
+                        .iter()
+                        .enumerate()
+                        .flat_map(|(index, tag)| record(0, 5 + index as i64, tag, tag))
+                        .collect();
+                    pulled(0, 5 + tags.len() as i64, &records, out);
+                }
+                request::PULL_MESSAGE if offset == "99" => {
+                    pulled(response::PULL_OFFSET_MOVED, 5, &[], out)
+                }
+                // Held for ever.
+                request::PULL_MESSAGE => {}
+                _ => answer(frame, 0, &[], &[], out),
+            }
+        });
+        let route = TopicRouteData {
+            broker_datas: vec![BrokerData {
+                broker_addrs: BTreeMap::from([(0, broker)]),
+                broker_name: "a".to_owned(),
+                ..BrokerData::default()
+            }],
+            queue_datas: vec![QueueData {
+                broker_name: "a".to_owned(),
+                perm: 6,
+                read_queue_nums: 1,
+                ..QueueData::default()
+            }],
+            ..TopicRouteData::default()
+        };
+        let route = route.to_json(Keys::Quoted);
+        Cluster::new(
+            &serve(move |frame, out| answer(frame, 0, &[], &route, out)),
+            SOON,
+        )
+        .unwrap()
+    }
+
+    fn subscription(filter: Filter, start: Start) -> Subscription {
+        Subscription {
+            topic: "T".to_owned(),
+            group: "g".to_owned(),
+            filter,
+            start,
+            commit: true,
+        }
+    }
+
+    #[test]
+    fn what_was_finished_is_committed_and_no_more() {
+        let (asked, questions) = std::sync::mpsc::channel();
+        let mut cluster = cluster(&["x", "y", "x"], asked);
+        let mut consumer =
+            Consumer::start(&mut cluster, &subscription(Filter::All, Start::Group)).unwrap();
+        for expected in [5, 6] {
+            let message = consumer.next(SOON).unwrap().unwrap();
+            assert_eq!(
+                (message.queue_offset, message.broker.as_str()),
+                (expected, "a")
+            );
+        }
+        consumer.close();
+        let questions: Vec<_> = questions.try_iter().collect();
+        assert_eq!(questions[0].0, request::HEART_BEAT);
+        let committed: Vec<_> = questions
+            .iter()
+            .filter(|(code, _)| *code == request::UPDATE_CONSUMER_OFFSET)
+            .map(|(_, at)| at.as_str())
+            .collect();
+        assert_eq!(committed, ["7"]);
+        assert_eq!(questions.last().unwrap().0, request::UNREGISTER_CLIENT);
+    }
+
+    #[test]
+    fn tags_are_compared_and_a_moved_offset_is_followed() {
+        let (asked, questions) = std::sync::mpsc::channel();
+        let mut cluster = cluster(&["x", "y", "x"], asked);
+        let filter = Filter::Tags("x || z".to_owned());
+        let mut consumer =
+            Consumer::start(&mut cluster, &subscription(filter, Start::Last)).unwrap();
+        let mut offsets = Vec::new();
+        while offsets.len() < 2 {
+            let message = consumer.next(SOON).unwrap().unwrap();
+            assert_eq!(message.tag(), Some("x"));
+            offsets.push(message.queue_offset);
+        }
+        assert_eq!(offsets, [5, 7]);
+        assert!(consumer.next(Duration::from_millis(50)).unwrap().is_none());
+        drop(consumer);
+        let pulls: Vec<_> = questions
+            .try_iter()
+            .filter(|(code, _)| *code == request::PULL_MESSAGE)
+            .map(|(_, offset)| offset)
+            .collect();
+        assert_eq!(pulls, ["99", "5", "8"]);
+    }
+}
