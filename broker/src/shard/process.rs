@@ -91,7 +91,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     if !running.wait_for_all(&news, |shard| shard.bound)? {
         return Ok(());
     }
-    if config.nameserver_embedded && config.nameserver_addresses.0.is_empty() {
+    if config.nameserver_embedded {
         running.nameserver = Some(service::spawn(nameserver_options(config, &directory))?);
     }
     for shard in &running.shards {
