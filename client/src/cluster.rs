@@ -122,7 +122,10 @@ impl Cluster {
                 }
             }
         }
-        Err(last.unwrap_or_else(|| ClientError::Cluster("no NameServer is named".to_owned())))
+        let why = last.map(|error| error.to_string()).unwrap_or_default();
+        Err(ClientError::Cluster(format!(
+            "no NameServer answers ({why}): is one running there? `corelane start` runs one, --nameserver names another"
+        )))
     }
 
     /// The route of a topic; `None` when it does not exist.
