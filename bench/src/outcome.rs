@@ -443,7 +443,7 @@ mod tests {
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1_234_567), "1,234,567");
-        assert_eq!(ms(70_500), "0.071 ms");
+        assert_eq!(ms(70_600), "0.071 ms");
         assert_eq!(ms(12_345_678), "12.3 ms");
     }
 }
