@@ -5,6 +5,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use crate::check::Findings;
 use crate::error::BenchError;
 use crate::live::Live;
@@ -26,6 +28,7 @@ pub fn run(
     threads: &[ThreadPlan],
     quiet: bool,
 ) -> Result<Outcome, BenchError> {
+    allow_connections();
     let (slice_sender, slices) = mpsc::channel();
     let (ready_sender, ready) = mpsc::channel();
     let mut gathering = Gathering::default();
@@ -64,7 +67,17 @@ pub fn run(
         Ok::<_, BenchError>((window, reports))
     })?;
     live.end();
-    Ok(outcome(workload, plan, threads, window, gathering, &reports))
+    Ok(outcome(
+        workload, plan, threads, window, gathering, &reports,
+    ))
+}
+
+/// Raises the soft bound on open files to the hard one: most shells set one that a thousand connections exceed.
+fn allow_connections() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Where it fails, connecting says so.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 fn window(plan: &Plan) -> Window {
