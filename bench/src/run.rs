@@ -105,19 +105,31 @@ impl Gathering {
             match slices.recv_timeout(Duration::from_nanos(wait_ns)) {
                 Ok(slice) => self.tracks.entry(slice.track).or_default().add(slice),
                 Err(RecvTimeoutError::Timeout) => {
-                    if window.from_ns + second * SLICE_NS < window.to_ns {
-                        let points: Vec<_> = self
-                            .tracks
-                            .iter()
-                            .map(|(track, gathered)| (*track, gathered.point(second)))
-                            .collect();
-                        live.show(&points);
-                    }
+                    self.show(second, window, live);
                     second += 1;
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    // The last seconds are complete without the grace.
+                    while window.from_ns + (second + 1) * SLICE_NS <= plan.clock.now_ns() {
+                        self.show(second, window, live);
+                        second += 1;
+                    }
+                    return;
+                }
             }
         }
+    }
+
+    fn show(&self, second: u64, window: Window, live: &Live) {
+        if window.from_ns + second * SLICE_NS >= window.to_ns {
+            return;
+        }
+        let points: Vec<_> = self
+            .tracks
+            .iter()
+            .map(|(track, gathered)| (*track, gathered.point(second)))
+            .collect();
+        live.show(&points);
     }
 }
 
