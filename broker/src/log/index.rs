@@ -6,6 +6,7 @@
 //! It depends on nothing but the bytes of the segment, so that it can be deleted and built again.
 
 use super::{AlignedBuffer, Entry, Io, IoError, Position, Slice};
+use std::rc::Rc;
 use zerocopy::byteorder::little_endian::{I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -63,7 +64,7 @@ struct EncodedRow {
 /// Entries of one queue in one segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Row {
-    pub topic: String,
+    pub topic: Rc<str>,
     pub queue_id: i32,
     /// Number of its first entry in the file.
     pub slot: u32,
@@ -83,6 +84,14 @@ pub(super) struct Layout {
 }
 
 impl Layout {
+    pub fn new(entries: u32, keys: u32) -> Self {
+        Self {
+            entries,
+            keys,
+            meta_bytes: 0,
+        }
+    }
+
     fn meta_pages(&self) -> u32 {
         self.meta_bytes.div_ceil(PAYLOAD_BYTES as u32)
     }
@@ -95,7 +104,10 @@ impl Layout {
 
     /// First page of keys, and how many there are.
     pub fn key_pages(&self) -> (u32, u32) {
-        (1 + self.meta_pages() + self.entries.div_ceil(ENTRIES_PER_PAGE), self.keys.div_ceil(KEYS_PER_PAGE))
+        (
+            1 + self.meta_pages() + self.entries.div_ceil(ENTRIES_PER_PAGE),
+            self.keys.div_ceil(KEYS_PER_PAGE),
+        )
     }
 
     pub fn pages(&self) -> u32 {
@@ -123,11 +135,11 @@ pub(super) struct Meta {
 }
 
 /// What a key is looked up by: a hash of topic and key.
-pub(super) fn key_hash(topic: &str, key: &[u8]) -> u32 {
+pub(super) fn key_hash(topic: &str, key: &str) -> u32 {
     let mut hash = crc32fast::Hasher::new();
     hash.update(topic.as_bytes());
     hash.update(b"#");
-    hash.update(key);
+    hash.update(key.as_bytes());
     hash.finalize()
 }
 
@@ -142,8 +154,11 @@ fn page_crc(payload: &[u8], log_id: u64, segment: Position, page: u32) -> u32 {
 
 /// Whether a page is what was written as this one.
 pub(super) fn page_is_sound(page: &[u8], log_id: u64, segment: Position, number: u32) -> bool {
-    let Some((payload, crc)) = page.split_last_chunk::<4>() else { return false };
-    payload.len() == PAYLOAD_BYTES && page_crc(payload, log_id, segment, number) == u32::from_le_bytes(*crc)
+    let Some((payload, crc)) = page.split_last_chunk::<4>() else {
+        return false;
+    };
+    payload.len() == PAYLOAD_BYTES
+        && page_crc(payload, log_id, segment, number) == u32::from_le_bytes(*crc)
 }
 
 /// The entry at a place of a page.
@@ -159,8 +174,11 @@ pub(super) fn entry_at(page: &[u8], place: usize) -> Option<Entry> {
 
 /// Hash and offset in the segment of the keys of a page, of which it has `count`.
 pub(super) fn keys_of(page: &[u8], count: u32) -> impl Iterator<Item = (u32, u32)> + '_ {
-    let keys = page.chunks_exact(size_of::<EncodedKey>()).take(count as usize);
-    keys.filter_map(|key| EncodedKey::read_from_bytes(key).ok()).map(|key| (key.hash.get(), key.offset.get()))
+    let keys = page
+        .chunks_exact(size_of::<EncodedKey>())
+        .take(count as usize);
+    keys.filter_map(|key| EncodedKey::read_from_bytes(key).ok())
+        .map(|key| (key.hash.get(), key.offset.get()))
 }
 
 /// Writes an index file page after page.
@@ -186,18 +204,28 @@ impl<I: Io> PageWriter<'_, I> {
         page[PAYLOAD_BYTES..].copy_from_slice(&crc.to_le_bytes());
         self.page += 1;
         self.filled += 1;
-        if self.filled == WRITE_PAGES { self.flush().await } else { Ok(()) }
+        if self.filled == WRITE_PAGES {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     async fn flush(&mut self) -> Result<(), IoError> {
-        let full = std::mem::replace(&mut self.buffer, AlignedBuffer::zeroed(WRITE_PAGES * PAGE_BYTES)).freeze();
+        let full = std::mem::replace(
+            &mut self.buffer,
+            AlignedBuffer::zeroed(WRITE_PAGES * PAGE_BYTES),
+        )
+        .freeze();
         let first = self.page as usize - self.filled;
         let bytes = full.slice(0..self.filled * PAGE_BYTES);
         self.filled = 0;
         if bytes.is_empty() {
             return Ok(());
         }
-        self.io.write_at(&self.file, (first * PAGE_BYTES) as u64, &bytes).await
+        self.io
+            .write_at(&self.file, (first * PAGE_BYTES) as u64, &bytes)
+            .await
     }
 }
 
@@ -213,9 +241,19 @@ impl Meta {
     ) -> Result<(), IoError> {
         let meta = self.encode_meta();
         self.layout.meta_bytes = meta.len() as u32;
-        let file = io.create(name, u64::from(self.layout.pages()) * PAGE_BYTES as u64).await?;
+        let file = io
+            .create(name, u64::from(self.layout.pages()) * PAGE_BYTES as u64)
+            .await?;
         let buffer = AlignedBuffer::zeroed(WRITE_PAGES * PAGE_BYTES);
-        let mut pages = PageWriter { io, file: file.clone(), log_id, segment: self.segment, page: 0, filled: 0, buffer };
+        let mut pages = PageWriter {
+            io,
+            file: file.clone(),
+            log_id,
+            segment: self.segment,
+            page: 0,
+            filled: 0,
+            buffer,
+        };
         let header = EncodedHeader {
             magic: MAGIC,
             log_id: log_id.into(),
@@ -241,19 +279,26 @@ impl Meta {
             tags_code: entry.tags_code.into(),
         };
         push_all(&mut pages, entries.map(encode_entry), ENTRIES_PER_PAGE).await?;
-        let encode_key = |(hash, offset): (u32, u32)| EncodedKey { hash: hash.into(), offset: offset.into() };
+        let encode_key = |(hash, offset): (u32, u32)| EncodedKey {
+            hash: hash.into(),
+            offset: offset.into(),
+        };
         push_all(&mut pages, keys.map(encode_key), KEYS_PER_PAGE).await?;
         pages.flush().await?;
-        assert_eq!(pages.page, self.layout.pages(), "an index has as many entries and keys as it says");
+        assert_eq!(
+            pages.page,
+            self.layout.pages(),
+            "an index has as many entries and keys as it says"
+        );
         io.sync(&file).await
     }
 
     fn encode_meta(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let mut topic = "";
+        let mut topic: &str = "";
         for row in &self.rows {
             // An empty name stands for the one before.
-            let name = if row.topic == topic { "" } else { &row.topic };
+            let name = if *row.topic == *topic { "" } else { &row.topic };
             topic = &row.topic;
             out.extend((name.len() as u16).to_le_bytes());
             out.extend(name.as_bytes());
@@ -273,26 +318,50 @@ impl Meta {
     }
 
     /// Reads header and meta of an index file; `None` if it is not a sound one of this segment.
-    pub async fn read<I: Io>(io: &I, log_id: u64, segment: Position, name: &str) -> Result<Option<Self>, IoError> {
+    pub async fn read<I: Io>(
+        io: &I,
+        log_id: u64,
+        segment: Position,
+        name: &str,
+    ) -> Result<Option<Self>, IoError> {
         let file = io.open(name).await?;
-        let first = io.read_at(&file, 0, BLOCK_PAGES as usize * PAGE_BYTES).await?;
-        let Some(page) = first.get(..PAGE_BYTES).filter(|page| page_is_sound(page, log_id, segment, 0)) else { return Ok(None) };
-        let Ok((header, _)) = EncodedHeader::read_from_prefix(page) else { return Ok(None) };
+        let first = io
+            .read_at(&file, 0, BLOCK_PAGES as usize * PAGE_BYTES)
+            .await?;
+        let Some(page) = first
+            .get(..PAGE_BYTES)
+            .filter(|page| page_is_sound(page, log_id, segment, 0))
+        else {
+            return Ok(None);
+        };
+        let Ok((header, _)) = EncodedHeader::read_from_prefix(page) else {
+            return Ok(None);
+        };
         if header.magic != MAGIC {
             return Ok(None);
         }
-        let layout =
-            Layout { entries: header.entries.get(), keys: header.keys.get(), meta_bytes: header.meta_bytes.get() };
+        let layout = Layout {
+            entries: header.entries.get(),
+            keys: header.keys.get(),
+            meta_bytes: header.meta_bytes.get(),
+        };
         let mut meta = Vec::with_capacity(layout.meta_bytes as usize);
         let mut window: (u32, Slice) = (0, first);
         for page in 1..=layout.meta_pages() {
             let block = page / BLOCK_PAGES;
             if window.0 != block {
                 let offset = u64::from(block * BLOCK_PAGES) * PAGE_BYTES as u64;
-                window = (block, io.read_at(&file, offset, BLOCK_PAGES as usize * PAGE_BYTES).await?);
+                window = (
+                    block,
+                    io.read_at(&file, offset, BLOCK_PAGES as usize * PAGE_BYTES)
+                        .await?,
+                );
             }
             let at = (page % BLOCK_PAGES) as usize * PAGE_BYTES;
-            let bytes = window.1.get(at..at + PAGE_BYTES).filter(|bytes| page_is_sound(bytes, log_id, segment, page));
+            let bytes = window
+                .1
+                .get(at..at + PAGE_BYTES)
+                .filter(|bytes| page_is_sound(bytes, log_id, segment, page));
             let Some(bytes) = bytes else { return Ok(None) };
             meta.extend_from_slice(&bytes[..PAYLOAD_BYTES]);
         }
@@ -311,12 +380,12 @@ impl Meta {
     }
 
     fn decode_meta(&mut self, mut meta: &[u8], rows: u32, chunks: u32) -> Option<()> {
-        let mut topic = String::new();
+        let mut topic: Rc<str> = Rc::from("");
         for _ in 0..rows {
             let (len, rest) = meta.split_first_chunk()?;
             let (name, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
             if !name.is_empty() {
-                topic = str::from_utf8(name).ok()?.to_string();
+                topic = Rc::from(str::from_utf8(name).ok()?);
             }
             let (row, rest) = EncodedRow::read_from_prefix(rest).ok()?;
             meta = rest;

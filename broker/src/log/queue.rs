@@ -6,7 +6,8 @@
 //!
 //! Invariants: parts, then `entries`, cover [min, next) without gap or overlap; min <= visible <= next.
 
-use super::{Boundary, Entry, Position, QueueRef};
+use super::index::Row;
+use super::{Entry, Position, QueueRef};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -58,37 +59,48 @@ impl Queue {
             .partition_point(|entry| entry.position < position);
         self.entries.drain(..gone);
         self.base += gone as i64;
+        self.shrink();
+    }
+
+    /// Takes over a row of a segment's index, which holds the oldest of the entries in memory or, while opening, entries
+    /// that are not in memory yet. False when the row is of an earlier life of the topic or does not go on from the parts.
+    pub fn take_row(&mut self, segment: Position, row: &Row) -> bool {
+        if !self.owns(row.position) {
+            return false;
+        }
+        let expected = match self.parts.last() {
+            Some(last) => last.first + i64::from(last.count) == row.first,
+            None => self.entries.is_empty() || self.base == row.first,
+        };
+        if !expected {
+            return false;
+        }
+        self.parts.push(Part {
+            segment,
+            first: row.first,
+            slot: row.slot,
+            count: row.count,
+        });
+        let end = row.first + i64::from(row.count);
+        let gone = (row.count as usize).min(self.entries.len());
+        self.entries.drain(..gone);
+        self.base = end;
+        self.shrink();
+        true
+    }
+
+    /// The part that holds an offset below `base`.
+    pub fn part_at(&self, offset: i64) -> Option<Part> {
+        let after = self.parts.partition_point(|part| part.first <= offset);
+        let part = *self.parts.get(after.checked_sub(1)?)?;
+        (offset < part.first + i64::from(part.count)).then_some(part)
+    }
+
+    fn shrink(&mut self) {
         if self.entries.capacity() > 64 && self.entries.capacity() / 4 > self.entries.len() {
             self.entries.shrink_to(self.entries.len() * 2);
         }
     }
-
-    /// Offset in memory that belongs to a store time; `None` when the answer lies before `base`.
-    pub fn offset_in_memory(&self, time_ms: i64, boundary: Boundary) -> Option<i64> {
-        let visible = (self.visible - self.base).max(0) as usize;
-        let before = match boundary {
-            Boundary::Lower => partition(&self.entries, visible, |entry| entry.store_ms < time_ms),
-            Boundary::Upper => partition(&self.entries, visible, |entry| entry.store_ms <= time_ms),
-        };
-        match (boundary, before) {
-            (_, 0) if !self.parts.is_empty() => None,
-            (Boundary::Lower, before) => Some(self.base + before as i64),
-            (Boundary::Upper, before) => Some(self.base + before.saturating_sub(1) as i64),
-        }
-    }
-}
-
-fn partition(entries: &VecDeque<Entry>, len: usize, before: impl Fn(&Entry) -> bool) -> usize {
-    let (mut low, mut high) = (0, len);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if before(&entries[middle]) {
-            low = middle + 1
-        } else {
-            high = middle
-        }
-    }
-    low
 }
 
 /// What the checkpoint keeps of a queue.
@@ -246,10 +258,6 @@ impl Queues {
         all.map(move |(topic, &(queue_id, queue))| (topic, queue_id, &list[queue.0 as usize]))
     }
 
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Queue> {
-        self.list.iter_mut().filter(|queue| queue.alive)
-    }
-
     pub fn save(&self) -> Vec<SavedQueue> {
         self.iter()
             .map(|(topic, queue_id, queue)| SavedQueue {
@@ -328,26 +336,6 @@ mod tests {
             assert_eq!(queues.get(queue).queue_id, id);
         }
         assert_eq!(queues.find("t", 2), None);
-    }
-
-    #[test]
-    fn offsets_by_time() {
-        let mut queues = Queues::default();
-        let a = queues.open("a", 0, 0);
-        for (at, time) in [10, 20, 20, 30].into_iter().enumerate() {
-            queues.push(a, at as u64, entry(at as u64, time), true);
-        }
-        let queue = queues.get(a);
-        let lower = |time| queue.offset_in_memory(time, Boundary::Lower).unwrap();
-        let upper = |time| queue.offset_in_memory(time, Boundary::Upper).unwrap();
-        assert_eq!(
-            [5, 10, 15, 20, 25, 30, 35].map(lower),
-            [0, 0, 1, 1, 3, 3, 4]
-        );
-        assert_eq!(
-            [5, 10, 15, 20, 25, 30, 35].map(upper),
-            [0, 0, 0, 2, 2, 3, 3]
-        );
     }
 
     #[test]

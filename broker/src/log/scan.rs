@@ -1,6 +1,6 @@
 //! Reading groups from segment files one after another: what recovery, `verify` and `dump` go through.
 
-use super::group::{self, GroupHeader, HEADER_BYTES, NoGroup};
+use super::group::{self, GroupHeader, HEADER_BYTES, MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, NoGroup};
 use super::segment::SegmentId;
 use super::{AlignedBuffer, Io, IoError, Position, ReadBuffer, Slice};
 use std::future::{Future, poll_fn};
@@ -22,13 +22,19 @@ pub(super) struct SegmentReader<I: Io> {
 }
 
 impl<I: Io> SegmentReader<I> {
-    pub async fn open(io: &I, start: Position, len: u64, window_bytes: u64) -> Result<Self, IoError> {
+    pub async fn open(
+        io: &I,
+        start: Position,
+        len: u64,
+        window_bytes: u64,
+    ) -> Result<Self, IoError> {
         let file = io.open(&SegmentId(start).file_name()).await?;
         Ok(Self {
             io: io.clone(),
             file,
             start,
             len,
+            window_bytes,
             window: None,
             ahead: None,
         })
@@ -94,6 +100,31 @@ impl<I: Io> SegmentReader<I> {
                 Err(none) => return Ok(Err(none)),
             }
         }
+    }
+
+    /// The group after one that ended at `tail`: there, or at the next place of a larger block. It says that it follows
+    /// `follows`, if that is known.
+    pub async fn group_after(
+        &mut self,
+        log_id: u64,
+        tail: Position,
+        follows: Option<Position>,
+        longest: u64,
+    ) -> Result<Option<(GroupHeader, Slice)>, IoError> {
+        let mut looked = None;
+        for shift in MIN_BLOCK_BYTES.trailing_zeros()..=MAX_BLOCK_BYTES.trailing_zeros() {
+            let at = tail.next_multiple_of(1 << shift);
+            if looked == Some(at) || at >= self.limit() {
+                continue;
+            }
+            looked = Some(at);
+            if let Ok((header, bytes)) = self.group(log_id, at, longest).await?
+                && follows.is_none_or(|follows| header.follows == follows)
+            {
+                return Ok(Some((header, bytes)));
+            }
+        }
+        Ok(None)
     }
 
     async fn window(&mut self, index: u64) -> Result<Slice, IoError> {

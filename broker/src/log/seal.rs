@@ -3,13 +3,15 @@
 //! The segment is read back and checked group by group, so that what was acknowledged is seen once more on the medium
 //! before its entries leave memory. Memory while it runs: 24 bytes a record, 8 bytes a key, one window.
 
-use super::group::{MIN_BLOCK_BYTES, NoGroup, records};
+use super::group::records;
 use super::index::{Layout, Meta, Row, key_hash};
 use super::scan::SegmentReader;
 use super::segment::{FileId, Segment, SegmentId};
-use super::stored::{Message, Stored};
+use super::stored::{Stored, entry_of, keys_of};
 use super::{Entry, Io, IoError, Position};
+use corelane_wire::record::Record;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Where an index is built; an interrupted building leaves this name behind.
 pub(super) const SEAL_NAME: &str = "index.tmp";
@@ -32,42 +34,32 @@ impl From<IoError> for SealError {
     }
 }
 
-/// Reads the groups of a full segment: from its start to `end`, or as far as they follow one another when that is `None`.
+/// Reads the groups of a full segment, the last of which ends at `end`, and writes their index.
 pub(super) async fn seal<I: Io>(
     io: &I,
     log_id: u64,
     segment: Position,
     len: u64,
-    end: Option<Position>,
-    longest: u64,
+    end: Position,
 ) -> Result<Meta, SealError> {
     let mut reader = SegmentReader::open(io, segment, len, WINDOW_BYTES).await?;
     let mut building = Building::new(segment, len);
-    let mut at = segment;
     let mut window = 0;
-    while end.is_none_or(|end| at < end) && at < reader.limit() {
-        match reader.group(log_id, at, longest).await? {
-            Ok((header, bytes)) if header.epoch >= building.epoch => {
-                building.epoch = header.epoch;
-                building.segment.note_group(header.position, header.records == 0);
-                building.segment.end = header.end();
-                building.segment.newest_ms = header.newest_ms;
-                building.take(&bytes, header.position).map_err(SealError::Damaged)?;
-                at = header.end();
-            }
-            found => {
-                // A larger block may have been asked for since; what is not a group is then less than a block of zeros.
-                let next = at.next_multiple_of(2 * MIN_BLOCK_BYTES.max(1 << at.trailing_zeros().min(16)));
-                let torn = matches!(found, Err(NoGroup::Checksum | NoGroup::Short(_)));
-                if end.is_none() && next.is_multiple_of(65536) {
-                    break;
-                }
-                if torn || next.is_multiple_of(1 << 17) || end.is_some_and(|end| next >= end) {
-                    return Err(SealError::Damaged(at));
-                }
-                at = next;
-            }
-        }
+    while building.segment.end < end {
+        let at = building.segment.end;
+        let follows = (at > segment).then_some(at);
+        let Some((header, bytes)) = reader.group_after(log_id, at, follows, end - at).await? else {
+            return Err(SealError::Damaged(at));
+        };
+        building.epoch = building.epoch.max(header.epoch);
+        building
+            .segment
+            .note_group(header.position, header.records == 0);
+        building.segment.end = header.end();
+        building.segment.newest_ms = header.newest_ms;
+        building
+            .take(&bytes, header.position)
+            .map_err(SealError::Damaged)?;
         if (at - segment) / WINDOW_BYTES != window {
             window = (at - segment) / WINDOW_BYTES;
             io.pause(0).await;
@@ -81,7 +73,7 @@ struct Building {
     epoch: u32,
     oldest_ms: i64,
     /// Rows of a (topic, queue id); another life of the topic begins another row.
-    places: HashMap<(String, i32), usize>,
+    places: HashMap<Rc<str>, Vec<(i32, usize)>>,
     rows: Vec<(Row, Vec<Entry>)>,
     keys: Vec<Vec<(u32, u32)>>,
 }
@@ -99,50 +91,63 @@ impl Building {
     }
 
     fn take(&mut self, group: &[u8], position: Position) -> Result<(), Position> {
-        for (at, record) in records(group) {
-            match Stored::parse(record) {
-                Some(Stored::Message(message)) if message.position == position + at as u64 => {
-                    self.index(&message, record.len() as u32);
-                }
+        for (at, bytes) in records(group) {
+            match Stored::parse_at(bytes, position + at as u64) {
+                Some(Stored::Message(record)) => self.index(&record),
                 Some(Stored::State { .. }) => {}
-                _ => return Err(position),
+                None => return Err(position),
             }
         }
         Ok(())
     }
 
-    fn index(&mut self, message: &Message<'_>, size: u32) {
-        let Message { position, store_ms, .. } = *message;
-        let entry = Entry { position, store_ms, size, tags_code: message.tags_code() };
-        self.oldest_ms = self.oldest_ms.min(store_ms);
-        let place = (message.topic.to_string(), message.queue_id);
-        let known = self.places.get(&place).copied().filter(|&at| {
-            let (row, entries) = &self.rows[at];
-            row.first + entries.len() as i64 == message.queue_offset
-        });
-        let at = known.unwrap_or_else(|| {
+    fn index(&mut self, record: &Record<'_>) {
+        let entry = entry_of(record);
+        self.oldest_ms = self.oldest_ms.min(entry.store_ms);
+        let (topic, queue_id, first) = (record.topic(), record.queue_id(), record.queue_offset());
+        if !self.places.contains_key(topic) {
+            self.places.insert(Rc::from(topic), Vec::new());
+        }
+        let Some((name, queues)) = self.places.get_key_value(topic) else {
+            return;
+        };
+        let known = queues
+            .iter()
+            .rev()
+            .find(|(id, _)| *id == queue_id)
+            .map(|&(_, at)| at)
+            .filter(|&at| {
+                let (row, entries) = &self.rows[at];
+                row.first + entries.len() as i64 == first
+            });
+        let at = known.unwrap_or(self.rows.len());
+        if known.is_none() {
             let row = Row {
-                topic: place.0.clone(),
-                queue_id: place.1,
+                topic: name.clone(),
+                queue_id,
                 slot: 0,
                 count: 0,
-                first: message.queue_offset,
-                position,
+                first,
+                position: entry.position,
             };
             self.rows.push((row, Vec::new()));
-            self.places.insert(place, self.rows.len() - 1);
-            self.rows.len() - 1
-        });
+            self.places
+                .entry(name.clone())
+                .or_default()
+                .push((queue_id, at));
+        }
         self.rows[at].1.push(entry);
-        let offset = (position - self.segment.start) as u32;
-        for key in message.keys() {
-            let hash = key_hash(message.topic, key);
+        let offset = (entry.position - self.segment.start) as u32;
+        for key in keys_of(record) {
+            let hash = key_hash(record.topic(), key);
             self.keys[(hash >> 24) as usize].push((hash, offset));
         }
     }
 
     async fn finish<I: Io>(mut self, io: &I, log_id: u64) -> Result<Meta, SealError> {
-        self.rows.sort_by(|(a, _), (b, _)| (&a.topic, a.queue_id, a.position).cmp(&(&b.topic, b.queue_id, b.position)));
+        self.rows.sort_by(|(a, _), (b, _)| {
+            (&a.topic, a.queue_id, a.position).cmp(&(&b.topic, b.queue_id, b.position))
+        });
         let mut slot = 0;
         for (row, entries) in &mut self.rows {
             (row.slot, row.count) = (slot, entries.len() as u32);
@@ -161,13 +166,24 @@ impl Building {
             epoch: self.epoch,
             oldest_ms: self.oldest_ms,
             newest_ms: self.segment.newest_ms,
-            layout: Layout { entries: slot, keys, ..Layout::default() },
+            layout: Layout::new(slot, keys),
             rows,
             chunks: self.segment.chunks,
         };
         let entries = entries.into_iter().flatten();
-        meta.write(io, log_id, SEAL_NAME, entries, self.keys.into_iter().flatten()).await?;
-        io.rename(SEAL_NAME, &FileId::Index(SegmentId(meta.segment)).file_name()).await?;
+        meta.write(
+            io,
+            log_id,
+            SEAL_NAME,
+            entries,
+            self.keys.into_iter().flatten(),
+        )
+        .await?;
+        io.rename(
+            SEAL_NAME,
+            &FileId::Index(SegmentId(meta.segment)).file_name(),
+        )
+        .await?;
         io.sync_dir().await?;
         Ok(meta)
     }

@@ -6,6 +6,7 @@
 
 use super::Position;
 use super::group::MIN_BLOCK_BYTES;
+use super::index::{Layout, Meta};
 use std::collections::VecDeque;
 
 /// A chunk takes further groups until it is this long.
@@ -70,8 +71,8 @@ pub(super) struct Segment {
     pub end: Position,
     /// The newest store time of any record up to its end.
     pub newest_ms: i64,
-    /// Its index is on disk.
-    pub sealed: bool,
+    /// Where to look in its index, once that is on disk and the queues know of it.
+    pub index: Option<Layout>,
     /// Where chunks begin, in `MIN_BLOCK_BYTES` from `start`, ascending.
     pub chunks: Vec<u32>,
 }
@@ -83,13 +84,20 @@ impl Segment {
             len,
             end: start,
             newest_ms: 0,
-            sealed: false,
+            index: None,
             chunks: Vec::new(),
         }
     }
 
     pub fn id(&self) -> SegmentId {
         SegmentId(self.start)
+    }
+
+    /// Takes over what its index says of it.
+    pub fn take_index(&mut self, meta: &mut Meta) {
+        assert!(self.start == meta.segment && (self.end == meta.end || self.end == self.start));
+        (self.end, self.newest_ms, self.index) = (meta.end, meta.newest_ms, Some(meta.layout));
+        self.chunks = std::mem::take(&mut meta.chunks);
     }
 
     /// One past the last position that it could hold.

@@ -2,8 +2,8 @@
 
 use super::{LogHost, Random, SimDisk};
 use crate::log::{
-    AppendError, Entry, FlushMode, Log, LogFailure, LogOptions, OpenReport, Position, ReadMiss,
-    Replay, ReplayError, Slice, StateWriter,
+    AppendError, Entry, FlushMode, Log, LogFailure, LogOptions, OpenReport, Position, QueueRef,
+    ReadMiss, Replay, ReplayError, Slice, StateWriter,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,6 +72,8 @@ pub struct Model {
     durable: Position,
     options: LogOptions,
     now_ms: i64,
+    /// Minimum offsets that were seen.
+    min: BTreeMap<(&'static str, i32), i64>,
     /// Numbers the messages.
     count: u64,
 }
@@ -92,7 +94,9 @@ pub fn small_options(random: &mut Random) -> LogOptions {
         max_record_bytes: 20000,
         max_writes_in_flight: 1 + random.below(5),
         max_unflushed_bytes: 65536,
-        snapshot_bytes: 100_000,
+        snapshot_bytes: [50_000, 300_000][random.below(2)],
+        retention_bytes: [u64::MAX, 500_000][random.below(2)],
+        retention_ms: [i64::MAX, 200][random.below(2)],
         flush: if random.one_in(4) {
             FlushMode::Async { interval_ms }
         } else {
@@ -122,6 +126,7 @@ impl Model {
             options,
             now_ms: 1000,
             count: 0,
+            min: BTreeMap::new(),
         }
     }
 
@@ -180,6 +185,7 @@ impl Model {
             && let Ok(end) = self.host.log.append_state(KIND_DROP, topic.as_bytes())
         {
             self.host.log.drop_topic(topic);
+            self.min.retain(|(dropped, _), _| *dropped != topic);
             self.ops.push(Op::Drop { topic, end });
         }
     }
@@ -254,7 +260,11 @@ impl Model {
         if visible == 0 {
             return;
         }
-        let from = self.random.below(visible as usize) as i64;
+        let min = self.host.log.min_offset(queue);
+        if min == visible {
+            return;
+        }
+        let from = min + self.random.below((visible - min) as usize) as i64;
         let mut entries = Vec::new();
         match self.host.log.entries(queue, from, 3, &mut entries) {
             Ok(()) => {}
@@ -367,18 +377,23 @@ impl Model {
             let queue = self.host.log.find_queue(topic, *queue_id).unwrap();
             let min = self.host.log.min_offset(queue);
             let mut offset = min;
+            let first_kept =
+                records.partition_point(|(position, _)| *position < self.host.log.min_position());
+            assert_eq!(min as usize, first_kept, "{topic} {queue_id}");
+            let known = self.min.entry((topic, *queue_id)).or_default();
+            assert!(*known <= min, "a minimum offset fell");
+            *known = min;
             while offset < records.len() as i64 {
-                let entries = self.entries(queue, offset);
-                for entry in entries {
+                for entry in self.entries(queue, offset) {
                     let (position, bytes) = &records[offset as usize];
                     assert_eq!(entry.position, *position, "{topic} {queue_id} {offset}");
-                    assert_eq!(
-                        &self.record(entry)[..],
-                        &bytes[..],
-                        "{topic} {queue_id} {offset}"
-                    );
+                    if let Some(record) = self.record(entry) {
+                        assert_eq!(&record[..], &bytes[..], "{topic} {queue_id} {offset}");
+                    }
                     offset += 1;
                 }
+                // What is asked for may be retired meanwhile.
+                offset = offset.max(self.host.log.min_offset(queue));
             }
         }
         self.check_strays(&expected);
@@ -386,10 +401,12 @@ impl Model {
 
     /// A record is found by its position, and nothing between records is.
     fn check_strays(&mut self, expected: &Queues) {
+        let oldest = self.host.log.min_position();
         let starts: BTreeSet<Position> = expected
             .values()
             .flatten()
             .map(|(position, _)| *position)
+            .filter(|&position| position >= oldest)
             .collect();
         let all: BTreeSet<Position> = self
             .ops
@@ -403,7 +420,8 @@ impl Model {
             })
             .collect();
         for &position in starts.iter().take(3) {
-            assert!(self.wait(|log| log.record_at(position)).is_ok());
+            let found = self.wait(|log| log.record_at(position));
+            assert!(found.is_ok() || position < self.host.log.min_position());
             if !all.contains(&(position + 1)) {
                 assert_eq!(
                     self.wait(|log| log.record_at(position + 1)).err(),
@@ -413,17 +431,34 @@ impl Model {
         }
     }
 
-    fn entries(&mut self, queue: crate::log::QueueRef, from: i64) -> Vec<Entry> {
+    fn entries(&mut self, queue: QueueRef, from: i64) -> Vec<Entry> {
         let mut out = Vec::new();
-        self.wait(|log| log.entries(queue, from, 32, &mut out))
-            .unwrap();
-        assert!(!out.is_empty(), "offset {from} is below the maximum");
+        match self.wait(|log| log.entries(queue, from, 32, &mut out)) {
+            Ok(()) => assert!(!out.is_empty(), "offset {from} is below the maximum"),
+            Err(miss) => {
+                let min = self.host.log.min_offset(queue);
+                assert!(
+                    miss == ReadMiss::Gone && from < min,
+                    "offset {from}: {miss}; minimum {min}"
+                );
+            }
+        }
         out
     }
 
-    fn record(&mut self, entry: Entry) -> Slice {
-        self.wait(|log| log.record(entry.position, entry.size))
-            .unwrap()
+    fn record(&mut self, entry: Entry) -> Option<Slice> {
+        match self.wait(|log| log.record(entry.position, entry.size)) {
+            Ok(record) => Some(record),
+            Err(miss) => {
+                let min = self.host.log.min_position();
+                assert!(
+                    miss == ReadMiss::Gone && entry.position < min,
+                    "record at {}: {miss}",
+                    entry.position
+                );
+                None
+            }
+        }
     }
 
     /// Asks until nothing has to be read first.
