@@ -82,6 +82,15 @@ impl Piece {
     }
 }
 
+impl Piece {
+    /// The first sound group or page that begins at or after `offset`.
+    pub fn sound_from(&self, offset: usize) -> Option<(Slice, usize)> {
+        let first = self.extents.partition_point(|extent| extent.start < offset);
+        let extent = self.extents[first..].iter().find(|extent| extent.sound)?;
+        Some((self.bytes.slice(extent.start..extent.end), extent.start))
+    }
+}
+
 struct Pending {
     id: ReadId,
     place: Place,
@@ -241,6 +250,14 @@ impl ColdReads {
             };
             self.bytes -= gone.bytes.len();
         }
+    }
+
+    /// Forgets the index pages of a segment.
+    pub fn forget_index(&mut self, segment: Position) {
+        self.pieces.retain(
+            |place, _| !matches!(place, Place::Pages { segment: other, .. } if *other == segment),
+        );
+        self.bytes = self.pieces.values().map(|piece| piece.bytes.len()).sum();
     }
 
     /// Forgets everything of segments before `oldest`.

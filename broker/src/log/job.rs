@@ -8,7 +8,7 @@ use super::seal::{SealError, seal};
 use super::segment::{SEGMENT_ALIGN, Segment, SegmentId};
 use super::{AlignedBuffer, DiskSpace, Io, IoError, Log, LogFailure, LogOptions, Position};
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// Where a segment is prepared; an interrupted preparing leaves this name behind and is done again.
@@ -163,6 +163,8 @@ pub(super) struct Backlog {
     sealing: bool,
     /// An index that queues are taking over, and the row that is next.
     installing: Option<(Box<Meta>, usize)>,
+    /// Segments whose index is unsound.
+    unsound: BTreeSet<Position>,
     /// Retired files with their lengths: to be used again, or removed.
     pub spare: VecDeque<(SegmentId, u64)>,
     /// Files to be removed.
@@ -192,6 +194,11 @@ impl Backlog {
             self.not_before_ms = None;
         }
         self.now_ms = now_ms;
+    }
+
+    /// Has the index of a segment built again.
+    pub fn rebuild(&mut self, segment: Position) {
+        self.unsound.insert(segment);
     }
 
     /// Percentage of the file system that is used.
@@ -258,12 +265,10 @@ impl Log {
             return None;
         }
         let full = self.segments.list.len() - 1;
-        let segment = self
-            .segments
-            .list
-            .iter()
-            .take(full)
-            .find(|segment| segment.index.is_none())?;
+        let mut full = self.segments.list.iter().take(full);
+        let unsound = &self.work.unsound;
+        let segment =
+            full.find(|segment| segment.index.is_none() || unsound.contains(&segment.start))?;
         if segment.end > self.durable {
             return None;
         }
@@ -326,9 +331,16 @@ impl Log {
             }
             Done::Seal(Ok(mut meta)) => {
                 self.work.sealing = false;
+                let again = self.work.unsound.remove(&meta.segment);
                 if let Some(segment) = self.segments.get_mut(meta.segment) {
+                    let installed = segment.index.is_some();
+                    assert!(!installed || again, "an index is built once");
                     segment.take_index(&mut meta);
-                    self.work.installing = Some((meta, 0));
+                    if installed {
+                        self.cold.forget_index(meta.segment);
+                    } else {
+                        self.work.installing = Some((meta, 0));
+                    }
                 }
             }
             Done::Seal(Err(SealError::Io(cause))) => {

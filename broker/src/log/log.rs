@@ -4,6 +4,7 @@ use super::append::OpenGroup;
 use super::cold::ColdReads;
 use super::flush::Window;
 use super::job::Backlog;
+use super::keys::Keys;
 use super::lookup::TimeSearches;
 use super::queue::Queues;
 use super::retire::Retirement;
@@ -30,6 +31,7 @@ pub struct Log {
     pub(super) newest_ms: i64,
     pub(super) cold: ColdReads,
     pub(super) time_searches: TimeSearches,
+    pub(super) keys: Keys,
     pub(super) work: Backlog,
     pub(super) retirement: Option<Retirement>,
     /// Too little of the file system is free for messages.
@@ -55,6 +57,7 @@ impl Log {
             newest_ms: 0,
             cold: ColdReads::new(options.read_cache_bytes),
             time_searches: TimeSearches::default(),
+            keys: Keys::default(),
             work: Backlog::new(0),
             retirement: None,
             refuses: false,

@@ -102,10 +102,16 @@ impl Log {
             Asked::Here { piece, .. } => match piece.sound_at((page - first) as usize * PAGE_BYTES)
             {
                 Ok((bytes, _)) => Ok(bytes),
-                Err(_) => Err(ReadMiss::Damaged { position: segment }),
+                Err(_) => {
+                    self.work.rebuild(segment);
+                    Err(ReadMiss::Damaged { position: segment })
+                }
             },
             Asked::Wanted(id) => Err(ReadMiss::Wanted(id)),
-            Asked::Failed => Err(ReadMiss::Damaged { position: segment }),
+            Asked::Failed => {
+                self.work.rebuild(segment);
+                Err(ReadMiss::Damaged { position: segment })
+            }
         }
     }
 

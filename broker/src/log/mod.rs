@@ -10,6 +10,7 @@ mod group;
 mod index;
 mod io;
 mod job;
+mod keys;
 mod log;
 mod lookup;
 mod options;

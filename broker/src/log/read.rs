@@ -80,6 +80,24 @@ impl Log {
         }
     }
 
+    /// The first sound group at or after `position` in the chunk that holds it, or where that chunk ends.
+    pub(super) fn cold_group_from(
+        &mut self,
+        position: Position,
+    ) -> Result<Result<(Slice, Position), Position>, ReadMiss> {
+        let (place, start, end) = self.chunk_at(position).ok_or(ReadMiss::Gone)?;
+        match self.cold.ask(place, (end - start) as usize) {
+            Asked::Here { piece, .. } => {
+                let found = piece.sound_from((position - start) as usize);
+                Ok(found
+                    .map(|(group, at)| (group, start + at as u64))
+                    .ok_or(end))
+            }
+            Asked::Wanted(id) => Err(ReadMiss::Wanted(id)),
+            Asked::Failed => Err(ReadMiss::Damaged { position: start }),
+        }
+    }
+
     /// The durable chunk that holds `position`: its place, start and end.
     fn chunk_at(&self, position: Position) -> Option<(Place, Position, Position)> {
         if position < self.min_position() || position >= self.durable {

@@ -19,6 +19,8 @@ pub(super) const SEAL_NAME: &str = "index.tmp";
 const WINDOW_BYTES: u64 = 1 << 20;
 /// Keys are sorted in so many parts, to keep slices of the core's time short.
 const KEY_PARTS: usize = 256;
+/// After sorting more than so many, others get their turn.
+const KEYS_PER_SLICE: usize = 1000;
 
 /// Why a segment cannot be sealed.
 #[derive(Debug)]
@@ -156,7 +158,9 @@ impl Building {
         for part in &mut self.keys {
             part.sort_unstable();
             part.dedup();
-            io.pause(0).await;
+            if part.len() > KEYS_PER_SLICE {
+                io.pause(0).await;
+            }
         }
         let (rows, entries): (Vec<Row>, Vec<Vec<Entry>>) = self.rows.into_iter().unzip();
         let keys = self.keys.iter().map(Vec::len).sum::<usize>() as u32;

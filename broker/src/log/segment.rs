@@ -69,6 +69,8 @@ pub(super) struct Segment {
     pub len: u64,
     /// Where its last group ends; moves in the newest segment only.
     pub end: Position,
+    /// The oldest store time in it, once it is sealed.
+    pub oldest_ms: i64,
     /// The newest store time of any record up to its end.
     pub newest_ms: i64,
     /// Where to look in its index, once that is on disk and the queues know of it.
@@ -83,6 +85,7 @@ impl Segment {
             start,
             len,
             end: start,
+            oldest_ms: i64::MIN,
             newest_ms: 0,
             index: None,
             chunks: Vec::new(),
@@ -96,7 +99,8 @@ impl Segment {
     /// Takes over what its index says of it.
     pub fn take_index(&mut self, meta: &mut Meta) {
         assert!(self.start == meta.segment && (self.end == meta.end || self.end == self.start));
-        (self.end, self.newest_ms, self.index) = (meta.end, meta.newest_ms, Some(meta.layout));
+        (self.end, self.index) = (meta.end, Some(meta.layout));
+        (self.oldest_ms, self.newest_ms) = (meta.oldest_ms, meta.newest_ms);
         self.chunks = std::mem::take(&mut meta.chunks);
     }
 

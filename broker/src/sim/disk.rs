@@ -210,6 +210,16 @@ impl SimDisk {
         state.durable_names.remove(name);
     }
 
+    /// Length of a file.
+    pub fn len(&self, name: &str) -> usize {
+        let state = self.state.borrow();
+        state
+            .names
+            .get(name)
+            .and_then(|id| state.files.get(id))
+            .map_or(0, |file| file.content.len())
+    }
+
     /// Names of all files.
     pub fn names(&self) -> Vec<String> {
         self.state.borrow().names.keys().cloned().collect()

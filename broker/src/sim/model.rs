@@ -2,8 +2,8 @@
 
 use super::{LogHost, Random, SimDisk};
 use crate::log::{
-    AppendError, Entry, FlushMode, Log, LogFailure, LogOptions, OpenReport, Position, QueueRef,
-    ReadMiss, Replay, ReplayError, Slice, StateWriter,
+    AppendError, Boundary, Entry, FlushMode, Log, LogFailure, LogOptions, OpenReport, Position,
+    QueueRef, ReadMiss, Replay, ReplayError, Slice, StateWriter,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,11 +74,26 @@ pub struct Model {
     now_ms: i64,
     /// Minimum offsets that were seen.
     min: BTreeMap<(&'static str, i32), i64>,
+    /// An index was spoiled since the log was opened.
+    spoiled: bool,
     /// Numbers the messages.
     count: u64,
 }
 
 const TOPICS: [&str; 3] = ["orders", "payments", "%RETRY%group"];
+
+fn unique_key(count: u64) -> String {
+    format!("{count:032X}")
+}
+
+fn properties(count: u64) -> String {
+    format!(
+        "UNIQ_KEY\x01{}\x02KEYS\x01all k{}\x02TAGS\x01t{}\x02",
+        unique_key(count),
+        count % 7,
+        count % 3
+    )
+}
 
 /// Sizes that make everything happen within a few hundred records.
 pub fn small_options(random: &mut Random) -> LogOptions {
@@ -106,6 +121,17 @@ pub fn small_options(random: &mut Random) -> LogOptions {
     }
 }
 
+/// The number of a message, from its unique key.
+fn count_of(record: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(record);
+    let start = text.find("UNIQ_KEY").unwrap() + "UNIQ_KEY".len() + 1;
+    u64::from_str_radix(&text[start..start + 32], 16).unwrap()
+}
+
+fn time_of(record: &[u8]) -> i64 {
+    i64::from_be_bytes(record[56..64].try_into().unwrap())
+}
+
 impl Model {
     /// An empty log.
     pub fn new(seed: u64) -> Self {
@@ -127,6 +153,7 @@ impl Model {
             now_ms: 1000,
             count: 0,
             min: BTreeMap::new(),
+            spoiled: false,
         }
     }
 
@@ -196,11 +223,7 @@ impl Model {
         let body: Vec<u8> = (0..self.random.below(longest))
             .map(|at| (at as u64 ^ self.count) as u8)
             .collect();
-        let properties = format!(
-            "UNIQ_KEY\x01{:032X}\x02TAGS\x01t{}\x02",
-            self.count,
-            self.count % 3
-        );
+        let properties = properties(self.count);
         let make = |position, offset, now_ms| {
             crate::log::sample::message(
                 topic,
@@ -268,7 +291,7 @@ impl Model {
         let mut entries = Vec::new();
         match self.host.log.entries(queue, from, 3, &mut entries) {
             Ok(()) => {}
-            Err(ReadMiss::Wanted(_)) => return,
+            Err(ReadMiss::Wanted(_) | ReadMiss::Damaged { .. }) => return,
             Err(miss) => panic!("entries of offset {from}: {miss}"),
         }
         assert!(!entries.is_empty());
@@ -317,6 +340,7 @@ impl Model {
         if self.random.one_in(2) {
             self.options = small_options(&mut self.random);
         }
+        self.spoil_index();
         for _ in 0..crashes {
             let after = self.disk.steps() + self.random.below(30) as u64;
             self.disk.crash_after(Some(after));
@@ -343,6 +367,29 @@ impl Model {
         assert_eq!(values, self.values);
         self.compare();
         report
+    }
+
+    /// Loses or spoils an index now and then: it must be built again.
+    fn spoil_index(&mut self) {
+        self.spoiled = false;
+        let names: Vec<String> = self
+            .disk
+            .names()
+            .into_iter()
+            .filter(|name| name.ends_with(".index"))
+            .collect();
+        if names.is_empty() || self.random.one_in(2) {
+            return;
+        }
+        let name = &names[self.random.below(names.len())];
+        if self.random.one_in(2) {
+            self.disk.vanish(name);
+        } else {
+            self.spoiled = true;
+            let bits = self.disk.len(name) * 8;
+            self.disk
+                .flip_bit(name, self.random.below(bits as usize) as u64);
+        }
     }
 
     /// Forgets what a recovery cut off, of which nothing may have been acknowledged.
@@ -397,6 +444,111 @@ impl Model {
             }
         }
         self.check_strays(&expected);
+        self.check_keys();
+        self.check_times(&expected);
+    }
+
+    /// Messages are found by their keys, those of dropped topics too.
+    fn check_keys(&mut self) {
+        let topic = TOPICS[self.random.below(TOPICS.len())];
+        let residue = self.random.below(7) as u64;
+        let (mut positions, mut one) = (Vec::new(), None);
+        for op in &self.ops {
+            if let Op::Message {
+                topic: of,
+                position,
+                bytes,
+                ..
+            } = op
+                && *of == topic
+            {
+                let count = count_of(bytes);
+                if count % 7 == residue {
+                    positions.push(*position);
+                    one = Some((count, *position));
+                }
+            }
+        }
+        positions.reverse();
+        let find = |model: &mut Self, key: &str, max| {
+            model.wait(|log| log.find_by_key(topic, key, 0, i64::MAX, max))
+        };
+        if let Some((count, position)) = one {
+            match find(self, &unique_key(count), 5) {
+                Ok(found) => assert_eq!(
+                    found,
+                    if position < self.host.log.min_position() {
+                        vec![]
+                    } else {
+                        vec![position]
+                    }
+                ),
+                Err(miss) => self.expect_damage(miss),
+            }
+        }
+        for (key, max) in [
+            (format!("k{residue}"), 1000),
+            (format!("k{residue}"), 3),
+            ("none".into(), 3),
+        ] {
+            let mut expected = if key == "none" {
+                Vec::new()
+            } else {
+                positions.clone()
+            };
+            match find(self, &key, max) {
+                Ok(found) => {
+                    let oldest = self.host.log.min_position();
+                    expected.retain(|&position| position >= oldest);
+                    expected.truncate(max);
+                    let found: Vec<Position> = found
+                        .into_iter()
+                        .filter(|&position| position >= oldest)
+                        .collect();
+                    assert_eq!(found, expected, "{topic} {key}");
+                }
+                Err(miss) => self.expect_damage(miss),
+            }
+        }
+    }
+
+    /// Only an index that was spoiled may be found damaged.
+    fn expect_damage(&self, miss: ReadMiss) {
+        assert!(
+            self.spoiled && matches!(miss, ReadMiss::Damaged { .. }),
+            "{miss}"
+        );
+    }
+
+    /// Store times lead to offsets as a search from end to end would find them.
+    fn check_times(&mut self, expected: &Queues) {
+        for ((topic, queue_id), records) in expected.iter().take(3) {
+            let queue = self.host.log.find_queue(topic, *queue_id).unwrap();
+            let time_ms = self.now_ms - self.random.below(300) as i64;
+            let times: Vec<i64> = records.iter().map(|(_, bytes)| time_of(bytes)).collect();
+            for boundary in [Boundary::Lower, Boundary::Upper] {
+                let found = self.wait(|log| log.offset_by_time(queue, time_ms, boundary));
+                let (min, max) = (self.host.log.min_offset(queue), records.len() as i64);
+                let wanted = match boundary {
+                    Boundary::Lower => (min..max)
+                        .find(|&at| times[at as usize] >= time_ms)
+                        .unwrap_or(max),
+                    Boundary::Upper => (min..max)
+                        .rev()
+                        .find(|&at| times[at as usize] <= time_ms)
+                        .unwrap_or(min),
+                };
+                match found {
+                    Ok(found) => assert_eq!(
+                        found.max(min),
+                        wanted,
+                        "{topic} {queue_id} {time_ms} {boundary:?}"
+                    ),
+                    Err(ReadMiss::Gone) => {}
+                    Err(miss) => self.expect_damage(miss),
+                }
+            }
+        }
     }
 
     /// A record is found by its position, and nothing between records is.
@@ -433,17 +585,28 @@ impl Model {
 
     fn entries(&mut self, queue: QueueRef, from: i64) -> Vec<Entry> {
         let mut out = Vec::new();
-        match self.wait(|log| log.entries(queue, from, 32, &mut out)) {
-            Ok(()) => assert!(!out.is_empty(), "offset {from} is below the maximum"),
-            Err(miss) => {
-                let min = self.host.log.min_offset(queue);
-                assert!(
-                    miss == ReadMiss::Gone && from < min,
-                    "offset {from}: {miss}; minimum {min}"
-                );
+        for _ in 0..500 {
+            match self.wait(|log| log.entries(queue, from, 32, &mut out)) {
+                Ok(()) => {
+                    assert!(!out.is_empty(), "offset {from} is below the maximum");
+                    return out;
+                }
+                // An unsound index is built again in the background.
+                Err(ReadMiss::Damaged { .. }) => {
+                    self.host.submit(self.now_ms);
+                    self.host.step().unwrap();
+                }
+                Err(miss) => {
+                    let min = self.host.log.min_offset(queue);
+                    assert!(
+                        miss == ReadMiss::Gone && from < min,
+                        "offset {from}: {miss}; minimum {min}"
+                    );
+                    return out;
+                }
             }
         }
-        out
+        panic!("the index of offset {from} stays damaged");
     }
 
     fn record(&mut self, entry: Entry) -> Option<Slice> {
@@ -466,7 +629,7 @@ impl Model {
         &mut self,
         mut ask: impl FnMut(&mut Log) -> Result<T, ReadMiss>,
     ) -> Result<T, ReadMiss> {
-        loop {
+        for _ in 0..100_000 {
             match ask(&mut self.host.log) {
                 Err(ReadMiss::Wanted(_)) => {}
                 result => return result,
@@ -474,5 +637,6 @@ impl Model {
             self.host.submit(self.now_ms);
             assert!(self.host.step().unwrap(), "a read never ends");
         }
+        panic!("the same is wanted again and again");
     }
 }
