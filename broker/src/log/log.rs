@@ -126,6 +126,16 @@ impl Log {
         writable.map(|segment| segment.id()).collect()
     }
 
+    /// The segment whose range holds a position.
+    pub fn segment_of(&self, position: Position) -> Option<SegmentId> {
+        self.segments.at(position).map(|segment| segment.id())
+    }
+
+    /// The position up to which the checkpoint on disk has the state.
+    pub fn checkpoint_position(&self) -> Position {
+        self.work.checkpoint
+    }
+
     /// The oldest position that can be read.
     pub fn min_position(&self) -> Position {
         self.retired.max(self.segments.oldest_start())
@@ -146,6 +156,7 @@ impl Log {
         LogSizes {
             log_bytes: self.open.end - self.min_position(),
             segments: self.segments.list.len(),
+            segments_sealed: self.segments.list.iter().filter(|segment| segment.index.is_some()).count(),
             segments_ready: self.segments.ready.len(),
             queues: self.queues.len(),
             unflushed_bytes: self.unflushed_bytes(),
@@ -162,6 +173,8 @@ pub struct LogSizes {
     pub log_bytes: u64,
     /// Segments, the one that is written included.
     pub segments: usize,
+    /// Segments with an index.
+    pub segments_sealed: usize,
     /// Segments that stand ready.
     pub segments_ready: usize,
     /// Consume queues.

@@ -210,6 +210,21 @@ impl SimDisk {
         state.durable_names.remove(name);
     }
 
+    /// Takes over what is durable on another disk.
+    pub fn copy_from(&self, other: &SimDisk) {
+        let other = other.state.borrow();
+        let mut state = self.state.borrow_mut();
+        state.next_id = other.next_id;
+        state.names = other.durable_names.clone();
+        state.durable_names = other.durable_names.clone();
+        let copy = |file: &SimFile| SimFile {
+            content: file.durable.clone(),
+            durable: file.durable.clone(),
+            unsynced: BTreeMap::new(),
+        };
+        state.files = other.files.iter().map(|(id, file)| (*id, copy(file))).collect();
+    }
+
     /// Length of a file.
     pub fn len(&self, name: &str) -> usize {
         let state = self.state.borrow();

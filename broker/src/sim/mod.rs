@@ -8,6 +8,9 @@ mod random;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
+mod fault_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod log_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]

@@ -74,6 +74,8 @@ pub struct Model {
     now_ms: i64,
     /// Minimum offsets that were seen.
     min: BTreeMap<(&'static str, i32), i64>,
+    /// Steps of the disk before a script began.
+    started: u64,
     /// An index was spoiled since the log was opened.
     spoiled: bool,
     /// Numbers the messages.
@@ -153,8 +155,39 @@ impl Model {
             now_ms: 1000,
             count: 0,
             min: BTreeMap::new(),
-            spoiled: false,
+            spoiled: false, started: 0,
         }
+    }
+
+    /// The same work each time, with appends, drops, snapshots, rolls, sealing and retirement; the disk crashes after so
+    /// many steps, when it is told to.
+    pub fn scripted(seed: u64, crash_after: Option<u64>) -> Self {
+        let mut model = Self::new(seed);
+        model.options = LogOptions { snapshot_bytes: 60_000, retention_bytes: 400_000, ..model.options.clone() };
+        model.crash_and_recover(0);
+        let started = model.disk.steps();
+        model.started = started;
+        model.disk.crash_after(crash_after.map(|after| started + after));
+        for _ in 0..250 {
+            model.work(1).unwrap();
+            if model.disk.has_crashed() {
+                break;
+            }
+        }
+        model
+    }
+
+    /// Panics unless the work has rolled, sealed, taken checkpoints, and retired something.
+    pub fn assert_touched_all(&self) {
+        let (log, sizes) = (&self.host.log, self.host.log.sizes());
+        // Only a segment that was sealed is ever retired.
+        let all = log.min_position() > 0 && log.checkpoint_position() > 0;
+        assert!(all, "{} {} {sizes:?}", log.min_position(), log.checkpoint_position());
+    }
+
+    /// Steps of the disk since the script began.
+    pub fn steps(&self) -> u64 {
+        self.disk.steps() - self.started
     }
 
     /// Some turns of random work, each followed by some steps of the disk.
@@ -337,7 +370,7 @@ impl Model {
     /// Crashes, recovers (crashing meanwhile up to `crashes` times more) and compares everything.
     pub fn crash_and_recover(&mut self, crashes: usize) -> OpenReport {
         self.disk.crash();
-        if self.random.one_in(2) {
+        if self.started == 0 && self.random.one_in(2) {
             self.options = small_options(&mut self.random);
         }
         self.spoil_index();
