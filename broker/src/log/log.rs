@@ -156,7 +156,12 @@ impl Log {
         LogSizes {
             log_bytes: self.open.end - self.min_position(),
             segments: self.segments.list.len(),
-            segments_sealed: self.segments.list.iter().filter(|segment| segment.index.is_some()).count(),
+            segments_sealed: self
+                .segments
+                .list
+                .iter()
+                .filter(|segment| segment.index.is_some())
+                .count(),
             segments_ready: self.segments.ready.len(),
             queues: self.queues.len(),
             unflushed_bytes: self.unflushed_bytes(),

@@ -24,6 +24,7 @@ mod segment;
 mod std_io;
 mod stored;
 mod tail;
+mod walk;
 
 pub use buffer::{AlignedBuffer, Slice};
 pub use cold::{ReadId, ReadOp};
@@ -40,6 +41,7 @@ pub use std_io::StdIo;
 #[cfg(test)]
 pub(crate) use stored::sample;
 pub use stored::{StateWriter, Stored};
+pub use walk::{Damage, Found, LogFiles, SegmentReport, VerifyReport, verify};
 
 /// Absolute byte address in a shard's log. Never moves.
 pub type Position = u64;

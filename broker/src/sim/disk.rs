@@ -222,7 +222,11 @@ impl SimDisk {
             durable: file.durable.clone(),
             unsynced: BTreeMap::new(),
         };
-        state.files = other.files.iter().map(|(id, file)| (*id, copy(file))).collect();
+        state.files = other
+            .files
+            .iter()
+            .map(|(id, file)| (*id, copy(file)))
+            .collect();
     }
 
     /// Length of a file.

@@ -1,8 +1,11 @@
 //! One thing goes wrong at a time: errors, a full disk, missing and damaged files, and a crash at every single point.
 
 use super::model::{Model, small_options};
-use super::{Faults, LogHost, Random, SimDisk};
-use crate::log::{AppendError, FlushMode, Log, LogFailure, LogOptions, OpenError, Position, ReadMiss, Replay, ReplayError, sample};
+use super::{Faults, LogHost, Random, SimDisk, block_on};
+use crate::log::{
+    AppendError, Damage, FlushMode, Log, LogFailure, LogOptions, OpenError, Position, ReadMiss,
+    Replay, ReplayError, sample, verify,
+};
 
 struct NoState;
 
@@ -29,15 +32,19 @@ fn options() -> LogOptions {
 }
 
 fn open(disk: &SimDisk) -> Result<LogHost, OpenError> {
-    LogHost::open(disk, options(), &mut NoState).unwrap().map(|(host, _)| host)
+    LogHost::open(disk, options(), &mut NoState)
+        .unwrap()
+        .map(|(host, _)| host)
 }
 
 fn append(host: &mut LogHost, body: &[u8]) -> Result<Position, AppendError> {
     let queue = host.log.queue("t", 0);
     let len = sample::message("t", 0, 0, 0, 7, body, b"").len();
-    let appended = host.log.append_message(queue, len, 0, 7, |position, offset, out| {
-        out.copy_from_slice(&sample::message("t", 0, offset, position, 7, body, b""));
-    })?;
+    let appended = host
+        .log
+        .append_message(queue, len, 0, 7, |position, offset, out| {
+            out.copy_from_slice(&sample::message("t", 0, offset, position, 7, body, b""));
+        })?;
     Ok(appended.position)
 }
 
@@ -75,9 +82,28 @@ fn damage_in_the_middle_is_reported_with_its_position() {
     let (file, offset) = file_of(&host, positions[4]);
     disk.crash();
     disk.flip_bit(&file, (offset + 500) * 8);
+    let damage = block_on(&disk, verify(&disk.io())).unwrap().unwrap().damage;
+    let what = "there is no sound group where one was acknowledged".to_string();
+    assert_eq!(
+        damage,
+        [Damage {
+            position: positions[4] - 64,
+            file: file.clone(),
+            offset: offset - 64,
+            what
+        }]
+    );
     match open(&disk).map(|_| ()) {
-        Err(OpenError::Damaged { position, file: named, offset: at, .. }) => {
-            assert_eq!((position, named, at), (positions[4] - 64, file.clone(), offset - 64));
+        Err(OpenError::Damaged {
+            position,
+            file: named,
+            offset: at,
+            ..
+        }) => {
+            assert_eq!(
+                (position, named, at),
+                (positions[4] - 64, file.clone(), offset - 64)
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -111,7 +137,9 @@ fn a_checkpoint_knows_that_the_last_group_was_acknowledged() {
     let (file, offset) = file_of(&host, positions[4]);
     disk.crash();
     disk.flip_bit(&file, (offset + 500) * 8);
-    assert!(matches!(open(&disk).map(|_| ()), Err(OpenError::Damaged { position, .. }) if position == positions[4] - 64));
+    assert!(
+        matches!(open(&disk).map(|_| ()), Err(OpenError::Damaged { position, .. }) if position == positions[4] - 64)
+    );
 }
 
 #[test]
@@ -122,7 +150,10 @@ fn a_cold_read_of_damaged_bytes_is_an_error_and_others_are_not() {
     let (file, offset) = file_of(&host, positions[3]);
     disk.flip_bit(&file, (offset + 90) * 8);
     let group = positions[3] - 64;
-    assert_eq!(read(&mut host, positions[3]), Err(ReadMiss::Damaged { position: group }));
+    assert_eq!(
+        read(&mut host, positions[3]),
+        Err(ReadMiss::Damaged { position: group })
+    );
     assert!(read(&mut host, positions[2]).is_ok() && read(&mut host, positions[4]).is_ok());
 }
 
@@ -138,9 +169,14 @@ fn missing_files_are_named() {
     let kept = SimDisk::new(0);
     kept.copy_from(&disk);
     disk.vanish(&middle);
-    assert!(matches!(open(&disk).map(|_| ()), Err(OpenError::Missing { file, .. }) if file == middle));
+    assert!(
+        matches!(open(&disk).map(|_| ()), Err(OpenError::Missing { file, .. }) if file == middle)
+    );
     kept.vanish("checkpoint");
-    assert!(matches!(open(&kept).map(|_| ()), Err(OpenError::Checkpoint(_))));
+    assert!(matches!(
+        open(&kept).map(|_| ()),
+        Err(OpenError::Checkpoint(_))
+    ));
 }
 
 #[test]
@@ -149,7 +185,10 @@ fn a_damaged_checkpoint_is_not_used() {
     fill(&mut open(&disk).unwrap(), 3);
     disk.crash();
     disk.flip_bit("checkpoint", 300);
-    assert!(matches!(open(&disk).map(|_| ()), Err(OpenError::Checkpoint(_))));
+    assert!(matches!(
+        open(&disk).map(|_| ()),
+        Err(OpenError::Checkpoint(_))
+    ));
 }
 
 #[test]
@@ -157,7 +196,10 @@ fn a_failed_write_stops_the_log() {
     let disk = SimDisk::new(7);
     let mut host = open(&disk).unwrap();
     fill(&mut host, 3);
-    disk.set_faults(Faults { fail_after: [("write", 0)].into(), ..Faults::default() });
+    disk.set_faults(Faults {
+        fail_after: [("write", 0)].into(),
+        ..Faults::default()
+    });
     let durable = host.log.durable();
     append(&mut host, &[1; 100]).unwrap();
     assert!(matches!(host.settle(0), Err(LogFailure::Write { .. })));
@@ -174,14 +216,20 @@ fn a_failed_sync_of_background_work_stops_the_log() {
         let disk = SimDisk::new(8);
         let mut host = open(&disk).unwrap();
         host.settle(0).unwrap();
-        disk.set_faults(Faults { fail_after: [(kind, 0)].into(), ..Faults::default() });
+        disk.set_faults(Faults {
+            fail_after: [(kind, 0)].into(),
+            ..Faults::default()
+        });
         host.log.snapshot(Vec::new());
         if kind == "rename" {
             // The simulated rename fails before it changes anything.
             assert!(host.settle(0).is_err());
             continue;
         }
-        assert!(matches!(host.settle(0), Err(LogFailure::Job { .. })), "{kind}");
+        assert!(
+            matches!(host.settle(0), Err(LogFailure::Job { .. })),
+            "{kind}"
+        );
         assert_eq!(append(&mut host, &[1; 100]), Err(AppendError::Stopped));
     }
 }
@@ -191,7 +239,10 @@ fn a_full_disk_refuses_and_recovers() {
     let disk = SimDisk::new(9);
     let mut host = open(&disk).unwrap();
     host.settle(0).unwrap();
-    disk.set_faults(Faults { capacity_bytes: Some(500_000), ..Faults::default() });
+    disk.set_faults(Faults {
+        capacity_bytes: Some(500_000),
+        ..Faults::default()
+    });
     let mut now_ms = 0;
     let mut appended = Vec::new();
     let error = loop {
@@ -219,7 +270,10 @@ fn a_full_disk_lets_the_oldest_segments_go() {
     let disk = SimDisk::new(10);
     let mut host = open(&disk).unwrap();
     host.settle(0).unwrap();
-    disk.set_faults(Faults { capacity_bytes: Some(2_000_000), ..Faults::default() });
+    disk.set_faults(Faults {
+        capacity_bytes: Some(2_000_000),
+        ..Faults::default()
+    });
     let mut now_ms = 0;
     let mut refused = 0;
     for _ in 0..2000 {
@@ -234,11 +288,20 @@ fn a_full_disk_lets_the_oldest_segments_go() {
         now_ms += 1000;
         host.settle(now_ms).unwrap();
     }
-    assert!(host.log.min_position() > 2_000_000, "{} refused {refused}", host.log.min_position());
+    assert!(
+        host.log.min_position() > 2_000_000,
+        "{} refused {refused}",
+        host.log.min_position()
+    );
     let queue = host.log.find_queue("t", 0).unwrap();
-    assert!(host.log.min_offset(queue) > 0 && host.log.max_offset(queue) > host.log.min_offset(queue));
+    assert!(
+        host.log.min_offset(queue) > 0 && host.log.max_offset(queue) > host.log.min_offset(queue)
+    );
     let mut entries = Vec::new();
-    assert_eq!(host.log.entries(queue, 0, 1, &mut entries), Err(ReadMiss::Gone));
+    assert_eq!(
+        host.log.entries(queue, 0, 1, &mut entries),
+        Err(ReadMiss::Gone)
+    );
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! The log against a simple model: what was appended, in order, and what of it must be there after a crash.
 
-use super::{LogHost, Random, SimDisk};
+use super::{LogHost, Random, SimDisk, block_on};
 use crate::log::{
     AppendError, Boundary, Entry, FlushMode, Log, LogFailure, LogOptions, OpenReport, Position,
-    QueueRef, ReadMiss, Replay, ReplayError, Slice, StateWriter,
+    QueueRef, ReadMiss, Replay, ReplayError, Slice, StateWriter, verify,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -155,7 +155,8 @@ impl Model {
             now_ms: 1000,
             count: 0,
             min: BTreeMap::new(),
-            spoiled: false, started: 0,
+            spoiled: false,
+            started: 0,
         }
     }
 
@@ -163,11 +164,17 @@ impl Model {
     /// many steps, when it is told to.
     pub fn scripted(seed: u64, crash_after: Option<u64>) -> Self {
         let mut model = Self::new(seed);
-        model.options = LogOptions { snapshot_bytes: 60_000, retention_bytes: 400_000, ..model.options.clone() };
+        model.options = LogOptions {
+            snapshot_bytes: 60_000,
+            retention_bytes: 400_000,
+            ..model.options.clone()
+        };
         model.crash_and_recover(0);
         let started = model.disk.steps();
         model.started = started;
-        model.disk.crash_after(crash_after.map(|after| started + after));
+        model
+            .disk
+            .crash_after(crash_after.map(|after| started + after));
         for _ in 0..250 {
             model.work(1).unwrap();
             if model.disk.has_crashed() {
@@ -182,7 +189,12 @@ impl Model {
         let (log, sizes) = (&self.host.log, self.host.log.sizes());
         // Only a segment that was sealed is ever retired.
         let all = log.min_position() > 0 && log.checkpoint_position() > 0;
-        assert!(all, "{} {} {sizes:?}", log.min_position(), log.checkpoint_position());
+        assert!(
+            all,
+            "{} {} {sizes:?}",
+            log.min_position(),
+            log.checkpoint_position()
+        );
     }
 
     /// Steps of the disk since the script began.
@@ -384,10 +396,15 @@ impl Model {
             }
             self.disk.crash();
         }
+        let verified = block_on(&self.disk, verify(&self.disk.io()))
+            .unwrap()
+            .unwrap();
+        assert_eq!(verified.damage, []);
         let mut values = Values::default();
         let opened = LogHost::open(&self.disk, self.options.clone(), &mut values).unwrap();
         let (host, report) = opened.unwrap_or_else(|error| panic!("recovery: {error}"));
         self.host = host;
+        assert_eq!(verified.tail, report.tail);
         self.cut(&report);
         self.durable = self.host.log.durable();
         assert!(self.durable > report.tail);
