@@ -1,10 +1,10 @@
 //! Consume queues: per (topic, queue id) the list of its records, in offset order and without a gap.
 //!
 //! Entries of segments without a sealed index are in memory, 24 bytes each; older ones are in the index files, of which a
-//! queue holds one 24-byte [`Part`] for each that has entries of it. An idle queue is about 130 bytes with its place in
+//! queue holds one 24-byte [`Part`] for each that has entries of it. An idle queue is about 150 bytes with its place in
 //! the table, plus its topic's name once per topic.
 //!
-//! Invariants: parts, then `entries`, cover [min, next) without gap or overlap; min <= visible <= next.
+//! Invariants: parts, then `entries`, cover [min, visible) without gap or overlap; min <= visible <= next.
 
 use super::index::Row;
 use super::{Entry, Position, QueueRef};
@@ -24,21 +24,24 @@ pub(super) struct Part {
     pub count: u32,
 }
 
+/// What an append and its becoming visible touch lies together in the first cache line.
+#[repr(C, align(64))]
 pub(super) struct Queue {
-    pub topic: Rc<str>,
-    pub queue_id: i32,
+    /// One past the last appended record.
+    pub next: i64,
+    /// One past the last visible record.
+    pub visible: i64,
+    /// Offset of the first entry in memory.
+    pub base: i64,
+    /// Entries of visible records.
+    pub entries: VecDeque<Entry>,
     alive: bool,
     /// Listed in `Queues::changed`.
     changed: bool,
+    pub queue_id: i32,
     /// Records before it belong to an earlier topic of this name.
     pub born: Position,
-    /// One past the last visible record.
-    pub visible: i64,
-    /// One past the last appended record.
-    pub next: i64,
-    /// Offset of the first entry in memory.
-    pub base: i64,
-    pub entries: VecDeque<Entry>,
+    pub topic: Rc<str>,
     pub parts: Vec<Part>,
 }
 
@@ -118,8 +121,8 @@ pub(super) struct Queues {
     list: Vec<Queue>,
     free: Vec<QueueRef>,
     changed: Vec<QueueRef>,
-    /// Appended records that are not visible yet, in log order, with their ends.
-    waiting: VecDeque<(Position, QueueRef)>,
+    /// Entries of appended records that are not visible yet, in log order, with the records' ends.
+    waiting: VecDeque<(Position, QueueRef, Entry)>,
 }
 
 impl Queues {
@@ -193,36 +196,42 @@ impl Queues {
         }
         let list = &self.list;
         self.waiting
-            .retain(|&(_, queue)| list[queue.0 as usize].alive);
+            .retain(|&(_, queue, _)| list[queue.0 as usize].alive);
         self.changed.retain(|&queue| list[queue.0 as usize].alive);
     }
 
-    /// Adds the entry of an appended record.
+    /// Takes the entry of an appended record. It goes to its queue when the record is visible, together with others: the
+    /// cache misses of many queues then overlap.
     #[inline]
     pub fn push(&mut self, queue: QueueRef, end: Position, entry: Entry, visible: bool) {
         let target = &mut self.list[queue.0 as usize];
         debug_assert!(target.alive, "append to a dropped queue");
-        target.entries.push_back(entry);
         target.next += 1;
         if visible {
-            Self::show(target, queue, &mut self.changed);
+            Self::show(target, queue, entry, &mut self.changed);
         } else {
-            self.waiting.push_back((end, queue));
+            self.waiting.push_back((end, queue, entry));
         }
     }
 
     /// Makes visible what ends at or before `durable`.
     pub fn show_until(&mut self, durable: Position) {
-        while let Some(&(end, queue)) = self.waiting.front()
+        while let Some(&(end, queue, entry)) = self.waiting.front()
             && end <= durable
         {
             self.waiting.pop_front();
-            Self::show(&mut self.list[queue.0 as usize], queue, &mut self.changed);
+            Self::show(
+                &mut self.list[queue.0 as usize],
+                queue,
+                entry,
+                &mut self.changed,
+            );
         }
     }
 
     #[inline]
-    fn show(target: &mut Queue, queue: QueueRef, changed: &mut Vec<QueueRef>) {
+    fn show(target: &mut Queue, queue: QueueRef, entry: Entry, changed: &mut Vec<QueueRef>) {
+        target.entries.push_back(entry);
         target.visible += 1;
         if !target.changed {
             target.changed = true;
