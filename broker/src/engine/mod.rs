@@ -30,6 +30,8 @@ mod send_back;
 pub mod settings;
 mod state;
 mod store;
+#[cfg(test)]
+mod testhost;
 pub mod topic;
 pub mod turn;
 

@@ -161,9 +161,105 @@ fn policy_wait_ms(policy: &GroupRetryPolicy, failures: i32) -> Option<i64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::engine::testhost::{Reply, TestHost, settings, small_log};
+    use crate::engine::turn::Connection;
     use corelane_wire::body::{CustomizedRetryPolicy, ExponentialRetryPolicy};
+    use corelane_wire::code::request;
+
+    fn start() -> (TestHost, Connection) {
+        let mut host = TestHost::start(1, settings(), small_log());
+        let connection = host.connect();
+        (host, connection)
+    }
+
+    fn send_back(host: &mut TestHost, connection: Connection, position: i64, level: &str, max: Option<&str>) -> Reply {
+        let position = position.to_string();
+        let mut fields = vec![("offset", &*position), ("group", "g"), ("delayLevel", level), ("originMsgId", "id")];
+        fields.extend(max.map(|max| ("maxReconsumeTimes", max)));
+        host.request(connection, request::CONSUMER_SEND_MSG_BACK, &fields, &[])
+    }
+
+    fn put_group(host: &mut TestHost, connection: Connection, config: &SubscriptionGroupConfig) {
+        let code = request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP;
+        assert_eq!(host.request(connection, code, &[], &config.to_json()).code, response::SUCCESS);
+    }
+
+    #[test]
+    fn a_message_is_retried_and_then_dead() {
+        let (mut host, connection) = start();
+        host.send(connection, "t", 0, "body", &[("TAGS", "tag"), ("KEYS", "k")]);
+        let first = host.messages("t", 0)[0].clone();
+        let mut position = first.position;
+        for (failures, wait_ms) in [(1, 1_000), (2, 30_000)] {
+            // Level 0 grows with the failures; another level is taken as it is.
+            let level = if failures == 1 { "1" } else { "0" };
+            assert_eq!(send_back(&mut host, connection, position, level, Some("2")).code, response::SUCCESS);
+            host.advance(wait_ms - 10);
+            assert_eq!(host.messages("%RETRY%g", 0).len(), failures - 1);
+            host.advance(20);
+            let retried = host.messages("%RETRY%g", 0).pop().unwrap();
+            assert_eq!((retried.body.as_str(), retried.reconsume_times), ("body", failures as i32));
+            for (name, value) in [("RETRY_TOPIC", "t"), ("REAL_TOPIC", "%RETRY%g"), ("WAIT", "false"), ("TAGS", "tag")] {
+                assert_eq!(retried.properties[name], value);
+            }
+            position = retried.position;
+        }
+        assert_eq!(send_back(&mut host, connection, position, "0", Some("2")).code, response::SUCCESS);
+        let letters = host.messages("%DLQ%g", 0);
+        assert_eq!(letters.len(), 1);
+        assert_eq!((letters[0].reconsume_times, letters[0].properties["DELAY"].as_str()), (3, "0"));
+        let origin = OffsetId { store_host: "127.0.0.1:10911".parse::<std::net::SocketAddr>().unwrap().into(), offset: first.position };
+        assert_eq!(letters[0].properties["ORIGIN_MESSAGE_ID"], origin.encode().as_str());
+        // A level below 0 gives up at once.
+        assert_eq!(send_back(&mut host, connection, first.position, "-1", None).code, response::SUCCESS);
+        assert_eq!(host.messages("%DLQ%g", 0).len(), 2);
+    }
+
+    #[test]
+    fn a_groups_policy_says_how_long_a_retry_waits() {
+        let (mut host, connection) = start();
+        let policy = GroupRetryPolicy {
+            customized_retry_policy: Some(CustomizedRetryPolicy { next: vec![0, 0, 7_000] }),
+            ..GroupRetryPolicy::default()
+        };
+        let config =
+            SubscriptionGroupConfig { group_name: "g".into(), group_retry_policy: policy, ..SubscriptionGroupConfig::default() };
+        put_group(&mut host, connection, &config);
+        host.send(connection, "t", 0, "body", &[("DELAY", "0")]);
+        let position = host.messages("t", 0)[0].position;
+        assert_eq!(send_back(&mut host, connection, position, "0", None).code, response::SUCCESS);
+        host.advance(6_990);
+        assert_eq!(host.messages("%RETRY%g", 0), []);
+        host.advance(1_020);
+        let retried = host.messages("%RETRY%g", 0);
+        assert_eq!((retried.len(), retried[0].reconsume_times), (1, 1));
+        assert_eq!(retried[0].properties.get("DELAY"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_sent_back_is_refused() {
+        let (mut host, connection) = start();
+        host.send(connection, "t", 0, "body", &[]);
+        for position in [-1, i64::MIN, i64::MAX, 1, 1 << 40] {
+            assert_eq!(send_back(&mut host, connection, position, "0", None).code, response::SYSTEM_ERROR, "{position}");
+        }
+        // Records of the system are not for consumers.
+        host.send(connection, "t", 0, "later", &[("DELAY", "1")]);
+        let waiting = host.messages("SCHEDULE_TOPIC_XXXX", 0)[0].position;
+        assert_eq!(send_back(&mut host, connection, waiting, "0", None).code, response::SYSTEM_ERROR);
+        let position = host.messages("t", 0)[0].position;
+        let config =
+            SubscriptionGroupConfig { group_name: "g".into(), retry_queue_nums: 0, ..SubscriptionGroupConfig::default() };
+        put_group(&mut host, connection, &config);
+        assert_eq!(send_back(&mut host, connection, position, "-1", None).code, response::SUCCESS);
+        assert_eq!(host.messages("%DLQ%g", 0), []);
+        let fields = [("offset", "0"), ("group", "no group"), ("delayLevel", "0")];
+        let reply = host.request(connection, request::CONSUMER_SEND_MSG_BACK, &fields, &[]);
+        assert_eq!(reply.code, response::SUBSCRIPTION_GROUP_NOT_EXIST);
+    }
 
     #[test]
     fn policies_space_retries_as_the_protocol_says() {
