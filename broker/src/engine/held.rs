@@ -89,9 +89,4 @@ impl HeldReplies {
     pub fn deadline_mono_ms(&self) -> Option<i64> {
         self.registering.iter().map(|waiting| waiting.deadline_mono_ms).min()
     }
-
-    /// How many answers wait for the log.
-    pub fn len(&self) -> usize {
-        self.queue.len()
-    }
 }

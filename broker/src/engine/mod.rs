@@ -106,7 +106,7 @@ impl Engine {
     pub fn new(settings: Settings) -> Self {
         Self {
             topics: Topics::new(&settings),
-            groups: Groups::new(),
+            groups: Groups::default(),
             offsets: Offsets::default(),
             clients: Clients::default(),
             locks: QueueLocks::default(),

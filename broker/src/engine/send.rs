@@ -246,7 +246,7 @@ impl Engine {
         };
         let queues = header.default_topic_queue_nums.min(template.write_queue_nums).max(0);
         let mut config = topic::config(name, queues, template.perm & !perm::INHERIT);
-        config.topic_filter_type = template.topic_filter_type.clone();
+        config.topic_filter_type = template.topic_filter_type;
         tracing::info!(topic = name, queues, "the topic is made by a send");
         self.put_topic(turn, config)?;
         turn.out.effect(Effect::Register { version: self.topics.version() });

@@ -35,10 +35,10 @@ impl Engine {
         if self.topics.get(&config.topic_name).is_some_and(|topic| topic.config == config) {
             return Ok(None);
         }
-        if self.topics.get(&config.topic_name).is_none() && self.topics.len() >= self.settings.max_topics {
+        if self.topics.get(&config.topic_name).is_none() && self.topics.count() >= self.settings.max_topics {
             return Err(Refusal::new(
                 response::SYSTEM_ERROR,
-                format!("this broker has {} topics already, and max_topics allows no more", self.topics.len()),
+                format!("this broker has {} topics already, and max_topics allows no more", self.topics.count()),
             ));
         }
         let end = turn.log.append_state(TOPIC_PUT, &config.to_json())?;
@@ -67,10 +67,10 @@ impl Engine {
         if self.groups.get(&config.group_name) == Some(&config) {
             return Ok(None);
         }
-        if self.groups.get(&config.group_name).is_none() && self.groups.len() >= self.settings.max_groups {
+        if self.groups.get(&config.group_name).is_none() && self.groups.count() >= self.settings.max_groups {
             return Err(Refusal::new(
                 response::SYSTEM_ERROR,
-                format!("this broker has {} groups already, and max_groups allows no more", self.groups.len()),
+                format!("this broker has {} groups already, and max_groups allows no more", self.groups.count()),
             ));
         }
         let end = turn.log.append_state(GROUP_PUT, &config.to_json())?;

@@ -86,7 +86,7 @@ impl Topics {
     }
 
     /// How many topics there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.by_name.len()
     }
 
@@ -148,7 +148,6 @@ impl Topics {
         TopicConfigSerializeWrapper {
             topic_config_table: self.iter().map(|topic| (topic.config.topic_name.clone(), topic.config.clone())).collect(),
             data_version: self.data_version(),
-            ..TopicConfigSerializeWrapper::default()
         }
     }
 }

@@ -3,6 +3,7 @@
 mod append;
 mod buffer;
 mod checkpoint;
+mod dump;
 mod error;
 mod flush;
 mod group;
@@ -20,6 +21,7 @@ mod stored;
 mod tail;
 
 pub use buffer::{AlignedBuffer, Slice};
+pub use dump::{DumpEnd, Dumped, dump};
 pub use error::{AppendError, IoError, LogFailure, OpenError, ReadMiss, ReplayError};
 pub use group::{GroupHeader, NoGroup};
 pub use io::{DiskSpace, Io, ReadBuffer};
