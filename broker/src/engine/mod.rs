@@ -5,7 +5,8 @@
 //! runs on io_uring and in a simulation alike.
 //!
 //! What waits lies in ordered structures of its own: answers that wait for the log (`held`), pulls that wait for a
-//! message (`hold`), requests that wait for the disk. All of them are bounded.
+//! message (`hold`), requests that wait for the disk. All of them are bounded. Messages that wait for their time lie in the
+//! log (`delay`).
 //!
 //! One turn of a host: any number of [`Engine::handle`], [`Engine::opened`], [`Engine::closed`]; then the log's writes are
 //! submitted, and as they complete, [`Engine::settle`]; [`Engine::on_read`] when a read is done; [`Engine::on_time`] when
@@ -13,6 +14,7 @@
 
 mod admin;
 pub mod client;
+mod delay;
 pub mod filter;
 pub mod group;
 mod heartbeat;
@@ -24,9 +26,12 @@ pub mod offset;
 mod position;
 mod pull;
 mod send;
+mod send_back;
 pub mod settings;
 mod state;
 mod store;
+#[cfg(test)]
+mod testhost;
 pub mod topic;
 pub mod turn;
 
@@ -40,6 +45,7 @@ use corelane_wire::{Frame, FrameError};
 
 use crate::log::{Entry, Position, QueueRef, ReadId, Slice};
 use client::Clients;
+use delay::Delays;
 use filter::Filter;
 use group::Groups;
 use held::HeldReplies;
@@ -66,6 +72,7 @@ pub struct Engine {
     locks: QueueLocks,
     held: HeldReplies,
     held_pulls: HeldPulls,
+    delays: Delays,
     waiting_reads: HashMap<ReadId, Vec<WaitingRead>>,
     filter_all: Rc<Filter>,
     store_host: Host,
@@ -105,6 +112,7 @@ impl Engine {
             locks: QueueLocks::default(),
             held: HeldReplies::default(),
             held_pulls: HeldPulls::default(),
+            delays: Delays::new(&settings),
             waiting_reads: HashMap::new(),
             filter_all: Rc::new(Filter::All),
             store_host: Host::from(settings.store_host),
@@ -172,6 +180,8 @@ impl Engine {
         let req = Request { to: ReplyTo::new(connection, frame), frame, bytes };
         let result = match frame.code {
             request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => self.send(turn, &req),
+            request::CONSUMER_SEND_MSG_BACK => self.send_back(turn, &req),
+            request::RECALL_MESSAGE => self.recall(turn, &req),
             request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => self.pull(turn, &req, may_hold),
             request::HEART_BEAT => self.heartbeat(turn, &req),
             request::UNREGISTER_CLIENT => self.unregister_client(turn, &req),
@@ -213,6 +223,7 @@ impl Engine {
 
     /// A read that requests waited for is done.
     pub fn on_read(&mut self, turn: &mut Turn<'_>, read: ReadId) {
+        self.delays.read_done(read);
         for waiting in self.waiting_reads.remove(&read).unwrap_or_default() {
             self.dispatch(turn, waiting.connection, &waiting.frame, true);
         }
@@ -222,6 +233,7 @@ impl Engine {
     pub fn on_time(&mut self, turn: &mut Turn<'_>) {
         self.end_overdue_holds(turn);
         self.held.expire(turn.now.mono_ms, turn.out);
+        self.deliver_due(turn);
         if self.offsets.is_dirty() && turn.now.mono_ms >= self.next_offset_flush_mono_ms {
             self.journal_dirty_offsets(turn);
         }
@@ -243,7 +255,7 @@ impl Engine {
         };
         let holds = self.held_pulls.deadline_mono_ms().unwrap_or(i64::MAX);
         let registrations = self.held.deadline_mono_ms().unwrap_or(i64::MAX);
-        flush.min(holds).min(registrations).min(self.next_scan_mono_ms)
+        flush.min(holds).min(registrations).min(self.delays.deadline_mono_ms()).min(self.next_scan_mono_ms)
     }
 
     /// Writes down what would otherwise wait: the host is about to end.

@@ -7,7 +7,7 @@
 use corelane_wire::body::{SubscriptionGroupConfig, TopicConfig};
 use corelane_wire::code::response;
 
-use super::Engine;
+use super::{Engine, delay};
 use super::turn::{Refusal, Turn};
 use crate::log::{AppendError, Log, Position, Replay, ReplayError, StateWriter};
 
@@ -141,6 +141,7 @@ impl Engine {
             encode_offsets(&self.offsets, group, topic, &mut payload);
             writer.push(OFFSETS, &payload);
         }
+        self.delays.snapshot(&mut writer);
         writer.finish()
     }
 
@@ -169,6 +170,7 @@ impl Engine {
             })
             .ok_or("offsets are cut short")?,
             OFFSETS_DELETE => self.offsets.remove_group(name()?),
+            kind if delay::STATE_KINDS.contains(&kind) => self.apply_delay(log, kind, payload)?,
             other => return Err(format!("unknown kind {other} of state record")),
         }
         Ok(())

@@ -64,7 +64,8 @@ impl Topics {
         system("SELF_TEST_TOPIC", 1, both);
         system("BenchmarkTest", 1024, both);
         system("OFFSET_MOVED_EVENT", 1, both);
-        system("SCHEDULE_TOPIC_XXXX", 18, both);
+        system(name::SCHEDULE_TOPIC, settings.delay_levels_ms.len() as i32, both);
+        system(name::TIMER_TOPIC, 1, both);
         system("RMQ_SYS_TRANS_HALF_TOPIC", 1, both);
         system("RMQ_SYS_TRANS_OP_HALF_TOPIC", 1, both);
         system("TRANS_CHECK_MAX_TIME_TOPIC", 1, both);

@@ -145,6 +145,16 @@ impl Log {
         }
     }
 
+    /// Lets the records that are appended next, `bytes` bytes of them in all with 12 more for each state record, go into one
+    /// group: after a crash either all of them are there or none. At least one must be appended before the turn ends.
+    pub fn together(&mut self, bytes: usize) -> Result<(), AppendError> {
+        self.check_running()?;
+        if self.open.end + bytes as u64 > self.open.limit {
+            self.make_room(bytes)?;
+        }
+        Ok(())
+    }
+
     /// Bytes of groups that are not durable.
     pub(super) fn unflushed_bytes(&self) -> u64 {
         self.window.bytes + (self.open.end - self.open.start)

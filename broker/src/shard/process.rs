@@ -25,6 +25,8 @@ use crate::ring::{Ring, RingError};
 
 /// What a record needs beside its body, at most, in bytes.
 const RECORD_OVERHEAD: usize = 128 << 10;
+/// Timers that are due later than this are stored anew on their way, in milliseconds.
+const TIMER_HORIZON_MS: i64 = 36 * 3_600_000;
 /// Locked memory that the executor of a shard asks for, in KiB.
 const MEMLOCK_KIB: u64 = 512;
 /// How long an idle turn waits in the ring before the executor sleeps.
@@ -298,6 +300,10 @@ fn engine_settings(config: &Config, name: &str, store_host: SocketAddr) -> Setti
         long_polling: config.long_polling,
         long_polling_max_ms: config.long_polling_max_ms as i64,
         sync_flush: config.flush == Flush::Sync,
+        delay_levels_ms: config.message_delay_levels.0.iter().map(|delay_ms| *delay_ms as i64).collect(),
+        timer_max_delay_ms: config.timer_max_delay_secs as i64 * 1_000,
+        timer_horizon_ms: (config.retention_hours as i64 * 3_600_000 / 2).min(TIMER_HORIZON_MS),
+        recall: config.recall,
         offset_flush_ms: config.offset_commit_interval_ms as i64,
         client_timeout_ms: config.client_timeout_ms as i64,
         pull_max_messages: config.max_pull_messages as usize,
