@@ -150,7 +150,7 @@ impl Log {
     pub fn together(&mut self, bytes: usize) -> Result<(), AppendError> {
         self.check_running()?;
         if self.open.end + bytes as u64 > self.open.limit {
-            self.make_room(bytes)?;
+            self.make_room(bytes, KEPT_BLOCKS * u64::from(self.options.block_bytes))?;
         }
         Ok(())
     }
