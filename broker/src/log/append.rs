@@ -8,7 +8,7 @@ use super::stored::{STATE_HEADER_BYTES, put_state};
 use super::{AppendError, Appended, Entry, FlushMode, Log, Position, QueueRef};
 
 /// Blocks at the end of a segment that are kept for the log's own records while no next segment is ready.
-const KEPT_BLOCKS: u64 = 4;
+pub(super) const KEPT_BLOCKS: u64 = 4;
 
 /// The group that records are appended to.
 #[derive(Clone, Copy, Debug)]
