@@ -23,6 +23,7 @@ mod append;
 mod buffer;
 mod checkpoint;
 mod cold;
+mod commit_log;
 mod error;
 mod flush;
 mod group;
@@ -30,7 +31,6 @@ mod index;
 mod io;
 mod job;
 mod keys;
-mod log;
 mod lookup;
 mod options;
 mod queue;
@@ -47,11 +47,11 @@ mod walk;
 
 pub use buffer::{AlignedBuffer, Slice};
 pub use cold::{ReadId, ReadOp};
+pub use commit_log::{Log, LogSizes};
 pub use error::{AppendError, IoError, LogFailure, OpenError, ReadMiss, ReplayError};
 pub use group::{GroupHeader, NoGroup};
 pub use io::{DiskSpace, Io, ReadBuffer};
 pub use job::{Job, JobDone};
-pub use log::{Log, LogSizes};
 pub use options::{FlushMode, LogOptions};
 
 pub use recovery::{OpenReport, open};

@@ -437,8 +437,7 @@ impl Model {
         } else {
             self.spoiled = true;
             let bits = self.disk.len(name) * 8;
-            self.disk
-                .flip_bit(name, self.random.below(bits as usize) as u64);
+            self.disk.flip_bit(name, self.random.below(bits) as u64);
         }
     }
 
