@@ -35,8 +35,9 @@ impl OpenGroup {
         }
     }
 
+    /// Whether one was begun: without a record, too, where room was asked for and nothing came.
     pub fn is_open(&self) -> bool {
-        self.records > 0
+        self.end > self.start
     }
 }
 
@@ -143,6 +144,16 @@ impl Log {
         } else {
             Err(self.no_segment())
         }
+    }
+
+    /// Lets the records that are appended next, `bytes` bytes of them in all with 12 more for each state record, go into one
+    /// group: after a crash either all of them are there or none. If none is appended, an empty group is written.
+    pub fn together(&mut self, bytes: usize) -> Result<(), AppendError> {
+        self.check_running()?;
+        if self.open.end + bytes as u64 > self.open.limit {
+            self.make_room(bytes, KEPT_BLOCKS * u64::from(self.options.block_bytes))?;
+        }
+        Ok(())
     }
 
     /// Bytes of groups that are not durable.

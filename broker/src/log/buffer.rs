@@ -164,6 +164,22 @@ impl Slice {
     }
 }
 
+impl Slice {
+    /// Takes `next` in where it lies directly behind in the same memory; says whether it did.
+    pub fn join(&mut self, next: &Slice) -> bool {
+        let together = match (&self.owner, &next.owner) {
+            (Owner::Memory(a), Owner::Memory(b)) => {
+                Rc::ptr_eq(a, b) && self.start + self.len == next.start
+            }
+            _ => false,
+        };
+        if together {
+            self.len += next.len;
+        }
+        together
+    }
+}
+
 impl Deref for Slice {
     type Target = [u8];
 

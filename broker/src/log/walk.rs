@@ -60,8 +60,10 @@ pub struct SegmentReport {
     pub unknown: u64,
     /// Where the group before the first one ended.
     pub follows: Option<Position>,
-    /// Epochs of the first and the last group.
+    /// Epochs of the first and the last group before the first gap.
     pub epochs: (u32, u32),
+    /// Where the last group before the first gap ends.
+    pub chain_end: Position,
     /// Where the last group ends.
     pub end: Position,
     /// Stretches without a sound group that sound groups come after.
@@ -152,6 +154,7 @@ impl LogFiles {
         let (segment, len) = self.segments[at];
         let mut reader = SegmentReader::open(io, segment.0, len, WINDOW_BYTES).await?;
         let mut report = SegmentReport {
+            chain_end: segment.0,
             end: segment.0,
             ..SegmentReport::default()
         };
@@ -165,8 +168,7 @@ impl LogFiles {
                 position += MIN_BLOCK_BYTES;
                 continue;
             };
-            // A group that says itself that it follows the one before may stand on a larger block's boundary.
-            if position != report.end && header.follows != report.end {
+            if position != report.end {
                 report.gaps.push(report.end..position);
             }
             if report.groups == 0 {
@@ -174,7 +176,10 @@ impl LogFiles {
                 report.epochs.0 = header.epoch;
             }
             epoch = header.epoch;
-            report.epochs.1 = epoch;
+            if report.gaps.is_empty() {
+                report.epochs.1 = epoch;
+                report.chain_end = header.end();
+            }
             report.groups += 1;
             report.durable = report.durable.max(header.durable);
             visit(Found::Group(&header));
@@ -248,7 +253,7 @@ impl LogFiles {
         }
         let mut tail: Option<Position> = None;
         let (mut limit, mut epoch) = (None, 0);
-        for ((segment, len), found) in self.segments.iter().zip(segments) {
+        for (at, ((segment, len), found)) in self.segments.iter().zip(segments).enumerate() {
             if let Some(limit) = limit
                 && limit != segment.0
             {
@@ -265,7 +270,15 @@ impl LogFiles {
                 continue;
             }
             epoch = found.epochs.1;
-            let mut gaps = found.gaps.clone();
+            // What lies after the chain was cut when the next segment goes on from there.
+            let cut = segments.get(at + 1).is_some_and(|next| {
+                next.follows == Some(found.chain_end) && next.epochs.0 >= found.epochs.1
+            });
+            let (mut gaps, end) = if cut {
+                (Vec::new(), found.chain_end)
+            } else {
+                (found.gaps.clone(), found.end)
+            };
             match tail {
                 Some(tail) if follows != tail => gaps.insert(0, tail..segment.0),
                 None if segment.0 < self.checkpoint && follows > segment.0 => {
@@ -283,7 +296,7 @@ impl LogFiles {
                         "there is no sound group where one was acknowledged",
                     ));
                 } else {
-                    report.unacknowledged = Some(gap.start..found.end);
+                    report.unacknowledged = Some(gap.start..end);
                     tail = Some(gap.start);
                 }
             }
@@ -296,7 +309,7 @@ impl LogFiles {
             report.groups += found.groups;
             report.records += found.records;
             if report.unacknowledged.is_none() {
-                tail = Some(found.end);
+                tail = Some(end);
             }
         }
         report.tail = tail.unwrap_or(self.checkpoint);

@@ -5,6 +5,7 @@
 mod disk;
 mod host;
 mod random;
+pub mod shard;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
@@ -15,6 +16,9 @@ mod log_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod model;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod shard_tests;
 
 pub use disk::{Faults, SimDisk, SimIo};
 pub use host::{LogHost, Tasks, block_on};

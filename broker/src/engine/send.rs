@@ -1,0 +1,394 @@
+//! SEND_MESSAGE 10, SEND_MESSAGE_V2 310, SEND_BATCH_MESSAGE 320.
+//!
+//! Everything is checked before anything is appended. The answer is written when the message is appended and sent when
+//! it is durable; a message that says WAIT=false, and every message under ASYNC_FLUSH, is answered at once.
+
+use std::borrow::Cow;
+
+use corelane_wire::batch;
+use corelane_wire::code::{perm, request, response, sys_flag};
+use corelane_wire::header::send::SendMessageRequest;
+use corelane_wire::message_id::{OffsetId, RecallHandle};
+use corelane_wire::properties::{Edit, Properties, name as property};
+use corelane_wire::record::{Host, MAX_PROPERTIES_BYTES};
+use corelane_wire::{ExtHeader, Text};
+
+use super::delay::{Asked, Due};
+use super::position::no_topic;
+use super::store::NewMessage;
+use super::turn::{Effect, Refusal, Request, Turn};
+use super::{Engine, name, topic};
+use crate::log::{Position, QueueRef};
+
+/// The region that messages and answers name.
+pub(super) const REGION: &str = "DefaultRegion";
+
+/// Where a message goes.
+struct Target<'a> {
+    topic: Cow<'a, str>,
+    queue_id: i32,
+    queue: QueueRef,
+    /// A group gave up on the message: it goes to its dead letters.
+    dead: bool,
+}
+
+impl Engine {
+    /// Stores one message, or the messages of a batch.
+    pub(super) fn send(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+        let header = match req.frame.code {
+            request::SEND_MESSAGE => SendMessageRequest::decode(&req.frame.ext)?,
+            _ => SendMessageRequest::decode_short(&req.frame.ext)?,
+        };
+        let is_batch = req.frame.code == request::SEND_BATCH_MESSAGE || header.batch == Some(true);
+        let target = self.target(turn, &header)?;
+        if req.frame.body.is_empty() || req.frame.body.len() > self.settings.max_message_bytes {
+            return Err(Refusal::new(
+                response::MESSAGE_ILLEGAL,
+                format!(
+                    "the body has {} bytes, and a message has 1 to {} (max_message_bytes)",
+                    req.frame.body.len(),
+                    self.settings.max_message_bytes
+                ),
+            ));
+        }
+        match is_batch {
+            true => self.send_batch(turn, req, &header, &target),
+            false => self.send_one(turn, req, &header, &target),
+        }
+    }
+
+    fn send_one(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+        header: &SendMessageRequest<'_>,
+        target: &Target<'_>,
+    ) -> Result<(), Refusal> {
+        let received = header
+            .properties
+            .map_or(Properties::from_plain(""), Properties::from_text);
+        let [
+            unique_key,
+            wait,
+            tags,
+            transaction,
+            level,
+            delay_secs,
+            delay_ms,
+            deliver_ms,
+            out_ms,
+        ] = received.find([
+            property::UNIQ_KEY,
+            property::WAIT,
+            property::TAGS,
+            property::TRAN_MSG,
+            property::DELAY,
+            property::TIMER_DELAY_SEC,
+            property::TIMER_DELAY_MS,
+            property::TIMER_DELIVER_MS,
+            property::TIMER_OUT_MS,
+        ]);
+        if transaction.is_some_and(|value| value.to_str().eq_ignore_ascii_case("true")) {
+            return Err(not_served("transactional messages"));
+        }
+        let asked = Asked {
+            level,
+            delay_secs,
+            delay_ms,
+            deliver_ms,
+            out_ms,
+        };
+        let due = if target.dead {
+            Due::Now
+        } else {
+            self.due(turn.now.wall_ms, &asked)?
+        };
+        let made = unique_key.is_none().then(|| self.new_unique_key());
+        let unique_key = unique_key.unwrap_or(Text::plain(made.as_deref().unwrap_or_default()));
+        let cluster = self.settings.cluster_name.clone();
+        let append = [
+            (property::MSG_REGION, REGION),
+            (property::TRACE_ON, "true"),
+            (property::CLUSTER, &*cluster),
+            (property::UNIQ_KEY, made.as_deref().unwrap_or_default()),
+            (property::DELAY, if target.dead { "-1" } else { "" }),
+        ];
+        let properties = Edit {
+            received,
+            without: &[property::POP_CK],
+            append: &append,
+        };
+        let message = NewMessage {
+            topic: &target.topic,
+            queue_id: target.queue_id,
+            queue: target.queue,
+            tags: tags.map(|tags| tags.to_str()),
+            flag: header.flag,
+            sys_flag: header.sys_flag & !sys_flag::TRANSACTION_MASK,
+            born_timestamp: header.born_timestamp,
+            born_host: self.born_host(req),
+            reconsume_times: header.reconsume_times.unwrap_or(0),
+            prepared_transaction_offset: 0,
+            body: req.frame.body,
+            properties,
+        };
+        let taken = self.store_due(turn, &message, due)?;
+        let stored = taken.appended;
+        let id = OffsetId {
+            store_host: self.store_host,
+            offset: stored.position as i64,
+        }
+        .encode();
+        let recall_handle = taken
+            .timer_out_ms
+            .filter(|_| !target.topic.starts_with(name::RETRY_PREFIX))
+            .map(|out_ms| {
+                let handle = RecallHandle {
+                    topic: target.topic.to_string(),
+                    broker_name: self.settings.broker_name.clone(),
+                    // Behind the rounded time, so that it rounds to that again.
+                    deliver_ms: out_ms + 1,
+                    unique_key: unique_key.to_str().into_owned(),
+                };
+                handle.encode()
+            });
+        let waits = wait.is_none_or(|wait| !wait.to_str().eq_ignore_ascii_case("false"));
+        let queue_id = target.queue_id;
+        self.reply_when_durable(turn, req.to, stored.end, 0, waits, |out| {
+            let mut fields = req.to.write(out, response::SUCCESS, None);
+            fields.field("msgId", id.as_str());
+            fields.int_field("queueId", queue_id.into());
+            fields.int_field("queueOffset", stored.queue_offset);
+            fields.field("transactionId", &unique_key.to_str());
+            fields.field("MSG_REGION", REGION);
+            fields.field("TRACE_ON", "true");
+            if let Some(handle) = &recall_handle {
+                fields.field("recallHandle", handle);
+            }
+            fields.finish(0);
+        });
+        Ok(())
+    }
+
+    fn send_batch(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+        header: &SendMessageRequest<'_>,
+        target: &Target<'_>,
+    ) -> Result<(), Refusal> {
+        if target.topic.len() > name::MAX_TOPIC || name::is_group_topic(&target.topic) {
+            return Err(Refusal::new(
+                response::MESSAGE_ILLEGAL,
+                "a batch cannot go to a retry topic",
+            ));
+        }
+        let born_host = self.born_host(req);
+        let (mut bytes, mut count) = (0, 0);
+        for message in batch::messages(req.frame.body) {
+            let message = message
+                .map_err(|error| Refusal::new(response::MESSAGE_ILLEGAL, error.to_string()))?;
+            let new = batched(header, target, born_host, &message);
+            bytes += self.layout(&new)?.total_len();
+            count += 1;
+        }
+        turn.log.reserve(bytes, count)?;
+        let mut ids = String::with_capacity(count * 33);
+        let (mut first_offset, mut end): (i64, Position) = (0, 0);
+        for (index, message) in batch::messages(req.frame.body).flatten().enumerate() {
+            let stored = self.store(turn, &batched(header, target, born_host, &message))?;
+            if index == 0 {
+                first_offset = stored.queue_offset;
+            } else {
+                ids.push(',');
+            }
+            ids.push_str(
+                OffsetId {
+                    store_host: self.store_host,
+                    offset: stored.position as i64,
+                }
+                .encode()
+                .as_str(),
+            );
+            end = stored.end;
+        }
+        let queue_id = target.queue_id;
+        self.reply_when_durable(turn, req.to, end, 0, true, |out| {
+            let mut fields = req.to.write(out, response::SUCCESS, None);
+            fields.field("msgId", &ids);
+            fields.int_field("queueId", queue_id.into());
+            fields.int_field("queueOffset", first_offset);
+            fields.field("MSG_REGION", REGION);
+            fields.field("TRACE_ON", "true");
+            fields.finish(0);
+        });
+        Ok(())
+    }
+
+    /// Finds the queue that a send names, and makes its topic where that is allowed.
+    fn target<'h>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        header: &SendMessageRequest<'h>,
+    ) -> Result<Target<'h>, Refusal> {
+        let mut topic = header.topic.to_str();
+        let mut queue_id = header.queue_id;
+        let mut dead = false;
+        if self.topics.get(&topic).is_none() {
+            name::check_topic(&topic)?;
+        }
+        if !name::is_for_clients(&topic) {
+            return Err(Refusal::new(
+                response::NO_PERMISSION,
+                format!("sending message to topic[{topic}] is forbidden"),
+            ));
+        }
+        if let Some(group) = topic.strip_prefix(name::RETRY_PREFIX) {
+            let Some(config) = self.groups.get(group) else {
+                return Err(Refusal::new(
+                    response::SUBSCRIPTION_GROUP_NOT_EXIST,
+                    format!("subscription group [{group}] does not exist"),
+                ));
+            };
+            let most = header.max_reconsume_times.unwrap_or(config.retry_max_times);
+            if header.reconsume_times.is_some_and(|times| times > most) {
+                let dlq = format!("{}{group}", name::DLQ_PREFIX);
+                self.ensure_topic(turn, &dlq, 1)?;
+                (topic, queue_id, dead) = (dlq.into(), 0, true);
+            } else {
+                let queues = config.retry_queue_nums.max(1);
+                self.ensure_topic(turn, &topic, queues)?;
+            }
+        } else if self.topics.get(&topic).is_none() {
+            self.auto_create(turn, &topic, header)?;
+        }
+        self.send_round = self.send_round.wrapping_add(1);
+        let round = self.send_round;
+        let Some(known) = self.topics.get_mut(&topic) else {
+            return Err(no_topic(&topic));
+        };
+        if queue_id < 0 {
+            queue_id = round.rem_euclid(known.config.write_queue_nums.max(1));
+        }
+        if queue_id >= known.queue_count() {
+            return Err(Refusal::new(
+                response::INVALID_PARAMETER,
+                format!(
+                    "request queueId[{queue_id}] is illegal, topic[{topic}] has {} queues",
+                    known.queue_count()
+                ),
+            ));
+        }
+        let queue = known.queue(turn.log, queue_id);
+        Ok(Target {
+            topic,
+            queue_id,
+            queue,
+            dead,
+        })
+    }
+
+    /// A readable and writable topic, made where it is missing.
+    pub(super) fn ensure_topic(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &str,
+        queues: i32,
+    ) -> Result<(), Refusal> {
+        if self.topics.get(name).is_none() {
+            self.put_topic(turn, topic::config(name, queues, perm::READ | perm::WRITE))?;
+            turn.out.effect(Effect::Register {
+                version: self.topics.version(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Makes a topic as the template that the sender names says.
+    fn auto_create(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &str,
+        header: &SendMessageRequest<'_>,
+    ) -> Result<(), Refusal> {
+        let template = self
+            .topics
+            .get(&header.default_topic.to_str())
+            .map(|topic| &topic.config);
+        let Some(template) = template.filter(|template| template.perm & perm::INHERIT != 0) else {
+            return Err(no_topic(name));
+        };
+        let queues = header
+            .default_topic_queue_nums
+            .min(template.write_queue_nums)
+            .max(0);
+        let mut config = topic::config(name, queues, template.perm & !perm::INHERIT);
+        config.topic_filter_type = template.topic_filter_type;
+        tracing::info!(topic = name, queues, "the topic is made by a send");
+        self.put_topic(turn, config)?;
+        turn.out.effect(Effect::Register {
+            version: self.topics.version(),
+        });
+        Ok(())
+    }
+
+    /// Where a message that comes with a request was born.
+    pub(super) fn born_host(&self, req: &Request<'_>) -> Host {
+        self.clients
+            .address(req.to.connection)
+            .map_or(self.store_host, Host::from)
+    }
+
+    /// A unique key for a message whose sender made none: 32 digits that no other message of this broker has.
+    fn new_unique_key(&mut self) -> String {
+        self.unique_keys += 1;
+        let address = crc32fast::hash(self.settings.store_host.to_string().as_bytes());
+        format!(
+            "{address:08X}{:012X}{:012X}",
+            self.started_wall_ms & 0xffff_ffff_ffff,
+            self.unique_keys & 0xffff_ffff_ffff
+        )
+    }
+}
+
+fn batched<'a>(
+    header: &SendMessageRequest<'_>,
+    target: &'a Target<'_>,
+    born_host: Host,
+    message: &batch::BatchMessage<'a>,
+) -> NewMessage<'a> {
+    let received = Properties::from_plain(message.properties);
+    NewMessage {
+        topic: &target.topic,
+        queue_id: target.queue_id,
+        queue: target.queue,
+        tags: received.get(property::TAGS).map(|tags| tags.to_str()),
+        flag: message.flag,
+        sys_flag: header.sys_flag & !sys_flag::TRANSACTION_MASK,
+        born_timestamp: header.born_timestamp,
+        born_host,
+        reconsume_times: header.reconsume_times.unwrap_or(0),
+        prepared_transaction_offset: 0,
+        body: message.body,
+        properties: Edit {
+            received,
+            without: &[],
+            append: &[],
+        },
+    }
+}
+
+fn not_served(what: &str) -> Refusal {
+    Refusal::new(
+        response::MESSAGE_ILLEGAL,
+        format!("{what} are not served by this version"),
+    )
+}
+
+/// The refusal for properties that no record can hold.
+pub(super) fn properties_too_long() -> Refusal {
+    Refusal::new(
+        response::MESSAGE_ILLEGAL,
+        format!("the properties of a message have at most {MAX_PROPERTIES_BYTES} bytes"),
+    )
+}

@@ -1,0 +1,104 @@
+//! Making a message a record of the log: the one place where records are assembled.
+//!
+//! The record is written once, into the log's own buffer: body with its checksum, topic, properties, and the head last.
+
+use std::borrow::Cow;
+
+use corelane_wire::properties::{Edit, java_hash};
+use corelane_wire::record::{Host, LayoutError, RecordHead, RecordLayout};
+
+use super::Engine;
+use super::send::properties_too_long;
+use super::turn::{Refusal, Turn};
+use crate::log::{Appended, QueueRef};
+use corelane_wire::code::response;
+
+/// A message that is about to be stored.
+pub struct NewMessage<'a> {
+    /// Its topic.
+    pub topic: &'a str,
+    /// Its queue of that topic.
+    pub queue_id: i32,
+    /// The log's reference of that queue.
+    pub queue: QueueRef,
+    /// Its tag.
+    pub tags: Option<Cow<'a, str>>,
+    /// The user's flag.
+    pub flag: i32,
+    /// See `wire::code::sys_flag`.
+    pub sys_flag: i32,
+    /// The sender's clock, in milliseconds.
+    pub born_timestamp: i64,
+    /// The sender's address.
+    pub born_host: Host,
+    /// How often its group has failed to consume it.
+    pub reconsume_times: i32,
+    /// Of a committed transaction: where its half message is.
+    pub prepared_transaction_offset: i64,
+    /// The body, as it is to be stored.
+    pub body: &'a [u8],
+    /// The properties, as they are to be stored.
+    pub properties: Edit<'a, 'a>,
+}
+
+impl Engine {
+    /// Where the parts of the record will stand.
+    pub(super) fn layout(&self, message: &NewMessage<'_>) -> Result<RecordLayout, Refusal> {
+        let properties = message.properties.len();
+        RecordLayout::new(
+            &message.born_host,
+            &self.store_host,
+            message.body.len(),
+            message.topic.len(),
+            properties,
+        )
+        .map_err(|error| match error {
+            LayoutError::Properties(_) => properties_too_long(),
+            other => Refusal::new(response::MESSAGE_ILLEGAL, other.to_string()),
+        })
+    }
+
+    /// Appends a message to the log.
+    pub(super) fn store(
+        &mut self,
+        turn: &mut Turn<'_>,
+        message: &NewMessage<'_>,
+    ) -> Result<Appended, Refusal> {
+        let layout = self.layout(message)?;
+        let tags_code = message.tags.as_deref().map_or(0, java_hash);
+        // Search by time needs store times that never go back within a queue, whatever the wall clock does.
+        self.last_store_ms = self.last_store_ms.max(turn.now.wall_ms);
+        let store_ms = self.last_store_ms;
+        let len = layout.total_len();
+        let appended = turn.log.append_message(
+            message.queue,
+            len,
+            tags_code,
+            store_ms,
+            |position, queue_offset, record| {
+                layout.write_body(record, message.body);
+                layout.write_topic(record, message.topic);
+                message.properties.write_to(layout.properties_mut(record));
+                layout.write_head(
+                    record,
+                    &RecordHead {
+                        queue_id: message.queue_id,
+                        flag: message.flag,
+                        queue_offset,
+                        physical_offset: position as i64,
+                        sys_flag: message.sys_flag,
+                        born_timestamp: message.born_timestamp,
+                        born_host: message.born_host,
+                        store_timestamp: store_ms,
+                        store_host: self.store_host,
+                        reconsume_times: message.reconsume_times,
+                        prepared_transaction_offset: message.prepared_transaction_offset,
+                    },
+                );
+            },
+        )?;
+        self.counters.messages_in += 1;
+        self.counters.bytes_in += len as u64;
+        Ok(appended)
+    }
+}

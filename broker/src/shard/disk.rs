@@ -1,0 +1,478 @@
+//! The disk of a shard: the log's files through the shard's own ring, everything else about files through the executor.
+//!
+//! Group writes, reads and the background's writes are operations of the raw ring, so one system call a turn submits them
+//! together with the sockets'. Opening, renaming, syncing and the like are rare and go through glommio.
+//!
+//! Files are opened with O_DIRECT; a group write carries RWF_DSYNC, which is what makes it durable. Where a file system
+//! has no O_DIRECT glommio opens without it, and the same calls work through the page cache.
+//!
+//! An operation owns what the kernel reads or writes (the file and the buffer) until its completion.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "lists a directory on the executor's thread for blocking calls"
+)]
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::hash::{BuildHasher, RandomState};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::task::{Poll, Waker as TaskWaker};
+use std::time::Duration;
+
+use glommio::GlommioError;
+use glommio::io::{Directory, DmaFile, OpenOptions};
+use glommio::timer::Timer;
+use io_uring::{opcode, types};
+
+use crate::log::{
+    AlignedBuffer, DiskSpace, Io, IoError, ReadBuffer, SegmentId, Slice, WriteId, WriteOp,
+};
+use crate::ring::{Completion, Owner, Ring, Token, Waker};
+
+/// Background operations in flight at once: enough to keep the device busy, few enough to leave it to commits.
+const BACKGROUND_IN_FLIGHT: usize = 8;
+
+enum Bytes {
+    Read { buffer: AlignedBuffer, done: usize },
+    Write { bytes: Slice, done: usize },
+    Group { id: WriteId, bytes: Slice },
+}
+
+struct Operation {
+    file: Rc<DmaFile>,
+    offset: u64,
+    bytes: Bytes,
+    waiting: Rc<Waiting>,
+}
+
+/// Where a background operation leaves its result for the task that awaits it.
+#[derive(Default)]
+struct Waiting {
+    result: RefCell<Option<Result<Option<ReadBuffer>, IoError>>>,
+    task: RefCell<Option<TaskWaker>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Operations that the ring has, or will have, by the payload of their token.
+    slots: Vec<Option<Operation>>,
+    free: Vec<usize>,
+    groups: VecDeque<usize>,
+    background: VecDeque<usize>,
+    background_in_flight: usize,
+    /// Segments that group writes go to, once they are open.
+    segments: HashMap<SegmentId, Rc<DmaFile>>,
+    /// Group writes for segments that are not open yet.
+    early: Vec<WriteOp>,
+    finished: Vec<(WriteId, Result<(), IoError>)>,
+}
+
+struct Inner {
+    directory: PathBuf,
+    queue: RefCell<Queue>,
+    waker: Waker,
+    woke_task: Cell<bool>,
+}
+
+/// One shard's directory. Clones share it.
+#[derive(Clone)]
+pub struct Disk {
+    inner: Rc<Inner>,
+}
+
+impl Disk {
+    /// The disk of a directory that exists; `waker` wakes the host that drives the ring.
+    pub fn new(directory: PathBuf, waker: Waker) -> Self {
+        let inner = Inner {
+            directory,
+            queue: RefCell::default(),
+            waker,
+            woke_task: Cell::new(false),
+        };
+        Self {
+            inner: Rc::new(inner),
+        }
+    }
+
+    /// Opens the segments that group writes will soon go to, and lets go of the others. Says which are still to be opened:
+    /// the host opens them with [`Disk::open_segment`] beside everything else.
+    pub fn keep_segments(&self, wanted: &[SegmentId]) -> Vec<SegmentId> {
+        let mut queue = self.inner.queue.borrow_mut();
+        queue.segments.retain(|segment, _| wanted.contains(segment));
+        wanted
+            .iter()
+            .filter(|segment| !queue.segments.contains_key(segment))
+            .copied()
+            .collect()
+    }
+
+    /// Opens a segment for group writes.
+    pub async fn open_segment(&self, segment: SegmentId) -> Result<(), IoError> {
+        let file = self.open(&segment.file_name()).await?;
+        let mut queue = self.inner.queue.borrow_mut();
+        queue.segments.insert(segment, file);
+        for write in std::mem::take(&mut queue.early) {
+            queue.add_group(write);
+        }
+        self.inner.waker.wake();
+        Ok(())
+    }
+
+    /// Takes a group write; its result comes with [`Disk::finished`].
+    pub fn write_group(&self, write: WriteOp) {
+        self.inner.queue.borrow_mut().add_group(write);
+    }
+
+    /// Hands everything that waits to the ring. To be called before the ring's turn.
+    pub fn submit(&self, ring: &mut Ring) {
+        let mut queue = self.inner.queue.borrow_mut();
+        while let Some(slot) = queue.groups.pop_front() {
+            queue.push(slot, ring);
+        }
+        while queue.background_in_flight < BACKGROUND_IN_FLIGHT
+            && let Some(slot) = queue.background.pop_front()
+        {
+            queue.background_in_flight += 1;
+            queue.push(slot, ring);
+        }
+    }
+
+    /// Takes one completion of [`Owner::Disk`].
+    pub fn completion(&self, completion: Completion) {
+        let mut queue = self.inner.queue.borrow_mut();
+        let slot = completion.token().payload() as usize;
+        let Some(mut operation) = queue.slots[slot].take() else {
+            return;
+        };
+        queue.free.push(slot);
+        let result = completion.result();
+        match &mut operation.bytes {
+            Bytes::Group { id, bytes } => {
+                let outcome = match usize::try_from(result) {
+                    Ok(written) if written == bytes.len() => Ok(()),
+                    Ok(written) => Err(failed(
+                        "write a group",
+                        format!("only {written} of {} bytes were written", bytes.len()),
+                    )),
+                    Err(_) => Err(from_errno("write a group", -result)),
+                };
+                queue.finished.push((*id, outcome));
+                return;
+            }
+            Bytes::Read { done, .. } | Bytes::Write { done, .. } => {
+                queue.background_in_flight -= 1;
+                *done += usize::try_from(result).unwrap_or(0);
+            }
+        }
+        let waiting = operation.waiting.clone();
+        let outcome = match (&operation.bytes, result) {
+            (_, error) if error < 0 => Err(from_errno("read or write", -error)),
+            (Bytes::Write { bytes, done }, 0) if *done < bytes.len() => Err(failed(
+                "write",
+                format!("only {done} of {} bytes were written", bytes.len()),
+            )),
+            (Bytes::Write { bytes, done }, _) if *done < bytes.len() => {
+                queue.add_background(operation);
+                return;
+            }
+            (Bytes::Read { buffer, done }, read)
+                if read > 0 && *done < buffer.len() && read as usize % 4096 == 0 =>
+            {
+                queue.add_background(operation);
+                return;
+            }
+            _ => Ok(match operation.bytes {
+                Bytes::Read { buffer, done } => Some(buffer.freeze().slice(0..done)),
+                _ => None,
+            }),
+        };
+        *waiting.result.borrow_mut() = Some(outcome);
+        if let Some(task) = waiting.task.borrow_mut().take() {
+            self.inner.woke_task.set(true);
+            task.wake();
+        }
+    }
+
+    /// The group writes that have ended since the last call.
+    pub fn finished(&self, out: &mut Vec<(WriteId, Result<(), IoError>)>) {
+        out.append(&mut self.inner.queue.borrow_mut().finished);
+    }
+
+    /// Whether a task was woken since the last call: the host should let the executor run it.
+    pub fn take_woke_task(&self) -> bool {
+        self.inner.woke_task.take()
+    }
+
+    /// Whether tasks wait for operations of theirs, so that the host should not keep the executor to itself.
+    pub fn has_background(&self) -> bool {
+        let queue = self.inner.queue.borrow();
+        queue.background_in_flight > 0 || !queue.background.is_empty()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.inner.directory.join(name)
+    }
+
+    async fn run(
+        &self,
+        file: &Rc<DmaFile>,
+        offset: u64,
+        bytes: Bytes,
+    ) -> Result<Option<ReadBuffer>, IoError> {
+        let waiting = Rc::new(Waiting::default());
+        let operation = Operation {
+            file: file.clone(),
+            offset,
+            bytes,
+            waiting: waiting.clone(),
+        };
+        self.inner.queue.borrow_mut().add_background(operation);
+        self.inner.waker.wake();
+        poll_fn(|context| match waiting.result.borrow_mut().take() {
+            Some(result) => Poll::Ready(result),
+            None => {
+                *waiting.task.borrow_mut() = Some(context.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+impl Queue {
+    fn slot(&mut self, operation: Operation) -> usize {
+        match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot] = Some(operation);
+                slot
+            }
+            None => {
+                self.slots.push(Some(operation));
+                self.slots.len() - 1
+            }
+        }
+    }
+
+    fn add_background(&mut self, operation: Operation) {
+        let slot = self.slot(operation);
+        self.background.push_back(slot);
+    }
+
+    fn add_group(&mut self, write: WriteOp) {
+        let Some(file) = self.segments.get(&write.segment).cloned() else {
+            self.early.push(write);
+            return;
+        };
+        let bytes = Bytes::Group {
+            id: write.id,
+            bytes: write.bytes,
+        };
+        let operation = Operation {
+            file,
+            offset: write.file_offset,
+            bytes,
+            waiting: Rc::default(),
+        };
+        let slot = self.slot(operation);
+        self.groups.push_back(slot);
+    }
+
+    fn push(&mut self, slot: usize, ring: &mut Ring) {
+        let Some(operation) = &mut self.slots[slot] else {
+            return;
+        };
+        let fd = types::Fd(operation.file.as_raw_fd());
+        let offset = operation.offset;
+        let entry = match &mut operation.bytes {
+            Bytes::Read { buffer, done } => {
+                let rest = &mut buffer[*done..];
+                opcode::Read::new(fd, rest.as_mut_ptr(), rest.len() as u32)
+                    .offset(offset + *done as u64)
+                    .build()
+            }
+            Bytes::Write { bytes, done } => {
+                let rest = &bytes[*done..];
+                opcode::Write::new(fd, rest.as_ptr(), rest.len() as u32)
+                    .offset(offset + *done as u64)
+                    .build()
+            }
+            Bytes::Group { bytes, .. } => {
+                let write = opcode::Write::new(fd, bytes.as_ptr(), bytes.len() as u32);
+                write.offset(offset).rw_flags(libc::RWF_DSYNC).build()
+            }
+        };
+        let entry = entry.user_data(Token::new(Owner::Disk, slot as u64).raw());
+        // SAFETY: the file and the buffer stay in their slot until the completion takes them out; buffers do not move.
+        unsafe { ring.push(entry) };
+    }
+}
+
+impl Io for Disk {
+    type File = Rc<DmaFile>;
+
+    async fn list(&self) -> Result<Vec<(String, u64)>, IoError> {
+        let directory = self.inner.directory.clone();
+        let listed = glommio::executor()
+            .spawn_blocking(move || list(&directory))
+            .await;
+        listed.map_err(|error| io_error("list the log's directory", error))
+    }
+
+    async fn open(&self, name: &str) -> Result<Self::File, IoError> {
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .dma_open(self.path(name))
+            .await;
+        opened
+            .map(Rc::new)
+            .map_err(|error| glommio_error("open", name, error))
+    }
+
+    async fn create(&self, name: &str, len: u64) -> Result<Self::File, IoError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        let file = options
+            .dma_open(self.path(name))
+            .await
+            .map_err(|error| glommio_error("create", name, error))?;
+        if len > 0 {
+            file.pre_allocate(len, false)
+                .await
+                .map_err(|error| glommio_error("reserve room for", name, error))?;
+        }
+        Ok(Rc::new(file))
+    }
+
+    async fn read_at(
+        &self,
+        file: &Self::File,
+        offset: u64,
+        len: usize,
+    ) -> Result<ReadBuffer, IoError> {
+        let buffer = AlignedBuffer::zeroed(len);
+        let read = self
+            .run(file, offset, Bytes::Read { buffer, done: 0 })
+            .await?;
+        read.ok_or_else(|| failed("read", "the operation gave no bytes".to_owned()))
+    }
+
+    async fn write_at(&self, file: &Self::File, offset: u64, bytes: &Slice) -> Result<(), IoError> {
+        self.run(
+            file,
+            offset,
+            Bytes::Write {
+                bytes: bytes.clone(),
+                done: 0,
+            },
+        )
+        .await
+        .map(drop)
+    }
+
+    async fn sync(&self, file: &Self::File) -> Result<(), IoError> {
+        file.fdatasync()
+            .await
+            .map_err(|error| glommio_error("sync", "a file of the log", error))
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
+        let renamed = glommio::io::rename(self.path(from), self.path(to)).await;
+        renamed.map_err(|error| glommio_error("rename", from, error))
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), IoError> {
+        match glommio::io::remove(self.path(name))
+            .await
+            .map_err(|error| glommio_error("remove", name, error))
+        {
+            Err(IoError::NotFound { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn sync_dir(&self) -> Result<(), IoError> {
+        let what = "the log's directory";
+        let directory = Directory::open(&self.inner.directory)
+            .await
+            .map_err(|error| glommio_error("open", what, error))?;
+        directory
+            .sync()
+            .await
+            .map_err(|error| glommio_error("sync", what, error))?;
+        directory
+            .close()
+            .await
+            .map_err(|error| glommio_error("close", what, error))
+    }
+
+    async fn space(&self) -> Result<DiskSpace, IoError> {
+        let directory = self.inner.directory.clone();
+        let space = glommio::executor()
+            .spawn_blocking(move || nix::sys::statvfs::statvfs(&directory))
+            .await;
+        let space = space.map_err(|errno| from_errno("ask for the free space", errno as i32))?;
+        let unit = space.fragment_size();
+        Ok(DiskSpace {
+            free_bytes: space.blocks_available() * unit,
+            total_bytes: space.blocks() * unit,
+        })
+    }
+
+    async fn pause(&self, wait_ms: u64) {
+        Timer::new(Duration::from_millis(wait_ms)).await;
+    }
+
+    fn random(&self) -> u64 {
+        RandomState::new().hash_one(&self.inner.directory)
+    }
+}
+
+fn list(directory: &Path) -> std::io::Result<Vec<(String, u64)>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let facts = entry.metadata()?;
+        if let (true, Ok(name)) = (facts.is_file(), entry.file_name().into_string()) {
+            files.push((name, facts.len()));
+        }
+    }
+    Ok(files)
+}
+
+fn failed(op: &str, cause: String) -> IoError {
+    IoError::Failed {
+        op: op.to_owned(),
+        cause,
+    }
+}
+
+fn from_errno(op: &str, errno: i32) -> IoError {
+    io_error(op, std::io::Error::from_raw_os_error(errno))
+}
+
+fn io_error(op: &str, error: std::io::Error) -> IoError {
+    let op = op.to_owned();
+    match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => IoError::NoSpace { op },
+        Some(libc::ENOENT) => IoError::NotFound { op },
+        _ => IoError::Failed {
+            op,
+            cause: error.to_string(),
+        },
+    }
+}
+
+fn glommio_error(op: &str, name: &str, error: GlommioError<()>) -> IoError {
+    let op = format!("{op} {name}");
+    match error {
+        GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => {
+            io_error(&op, source)
+        }
+        other => failed(&op, other.to_string()),
+    }
+}

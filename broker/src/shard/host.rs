@@ -1,0 +1,514 @@
+//! The host of one shard: the loop that joins the ring, the network plane, the engine and the log.
+//!
+//! A turn: one system call submits everything and collects what is done; completions go to their owners; the engine
+//! handles frames; answers whose records became durable go out; what was appended goes to the disk as groups; one send a
+//! connection. Then the next turn, or sleep until something happens.
+//!
+//! Background work of the log, reads and registrations are tasks of the same executor; they leave what came of them in
+//! [`Events`] and wake the loop.
+
+use std::cell::RefCell;
+use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::disk::Disk;
+use super::register::{Identity, Registrar};
+use super::sink::{LogBytes, Sink};
+use super::{ShardError, ShardOptions};
+use crate::engine::{Connection, Effect, Engine, Now, Turn};
+use crate::log::{
+    self, Io, IoError, JobDone, Log, LogFailure, ReadBuffer, ReadId, SegmentId, WriteId,
+};
+use crate::net::{CloseReason, ConnId, Handler, Net};
+use crate::ring::{Completion, Owner, Parker, RemoteWaker, Ring, RingOptions};
+
+/// How long a shard that was told to stop waits for its clients to take what is queued for them.
+const DRAIN_WAIT_MS: i64 = 3_000;
+/// How often the network plane looks for idle and stalled connections, in milliseconds.
+const NET_TICK_MS: i64 = 500;
+
+/// Told by any thread, seen by the shard.
+#[derive(Clone)]
+pub struct StopHandle {
+    stop: Arc<AtomicBool>,
+    waker: RemoteWaker,
+}
+
+impl StopHandle {
+    /// Asks the shard to end: unregister, answer what is durable, commit, close.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+/// What tasks of the executor tell the loop.
+enum Event {
+    Job(Box<JobDone>),
+    Read(ReadId, Result<ReadBuffer, IoError>),
+    SegmentOpen(SegmentId, Result<(), IoError>),
+}
+
+type Events = Rc<RefCell<VecDeque<Event>>>;
+
+/// Engine and log, as the network plane calls them.
+struct Broker {
+    engine: Engine,
+    log: Log,
+    now: Now,
+    effects: Vec<Effect>,
+}
+
+impl Broker {
+    fn turn<R>(
+        &mut self,
+        net: &mut Net<LogBytes>,
+        act: impl FnOnce(&mut Engine, &mut Turn<'_>) -> R,
+    ) -> R {
+        let mut out = Sink::new(net, &mut self.effects);
+        act(
+            &mut self.engine,
+            &mut Turn {
+                now: self.now,
+                log: &mut self.log,
+                out: &mut out,
+            },
+        )
+    }
+}
+
+impl Handler<LogBytes> for Broker {
+    fn opened(
+        &mut self,
+        _: &mut Net<LogBytes>,
+        conn: ConnId,
+        peer: SocketAddr,
+        _local: SocketAddr,
+    ) {
+        self.engine.opened(Connection(conn.as_u64()), peer);
+    }
+
+    fn frame(
+        &mut self,
+        net: &mut Net<LogBytes>,
+        conn: ConnId,
+        frame: &[u8],
+    ) -> ControlFlow<CloseReason> {
+        let connection = Connection(conn.as_u64());
+        match self.turn(net, |engine, turn| engine.handle(turn, connection, frame)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(CloseReason::Frame(error)),
+        }
+    }
+
+    fn closed(&mut self, net: &mut Net<LogBytes>, conn: ConnId, _: &CloseReason) {
+        self.turn(net, |engine, turn| {
+            engine.closed(turn, Connection(conn.as_u64()))
+        });
+    }
+}
+
+/// One running shard.
+struct Host {
+    options: ShardOptions,
+    ring: Ring,
+    parker: Parker,
+    clock: Clock,
+    net: Net<LogBytes>,
+    disk: Disk,
+    broker: Broker,
+    registrar: Registrar,
+    events: Events,
+    opening: HashSet<SegmentId>,
+    tasks_in_flight: usize,
+    stop: Arc<AtomicBool>,
+    failure: Option<LogFailure>,
+    next_net_tick_mono_ms: i64,
+    completions: Vec<Completion>,
+    finished: Vec<(WriteId, Result<(), IoError>)>,
+}
+
+/// Runs a shard on the calling thread's executor until it is stopped or fails. `bound` is called once it has its ports; it
+/// says whether to go on. `ready` is called once it serves.
+pub async fn run(
+    options: ShardOptions,
+    directory: PathBuf,
+    bound: impl FnOnce() -> bool,
+    ready: impl FnOnce(StopHandle),
+) -> Result<(), ShardError> {
+    let mut ring = Ring::new(&RingOptions::default())?;
+    let mut net = Net::new(&mut ring, options.net.clone())?;
+    for address in &options.listen {
+        net.listen(&mut ring, *address)?;
+    }
+    if !bound() {
+        return Ok(());
+    }
+    let mut parker = Parker::new(&ring).map_err(ShardError::Ring)?;
+    let clock = Clock::start();
+    let disk = Disk::new(directory, parker.waker());
+    let engine = Engine::new(options.engine.clone());
+    // Clients that come before the log is open wait for the first turn.
+    let mut early = Vec::new();
+    let opening = Opening {
+        ring: &mut ring,
+        parker: &mut parker,
+        disk: &disk,
+        early: &mut early,
+    };
+    let (engine, log) = opening
+        .open_log(options.log.clone(), engine, &clock, &options.name)
+        .await?;
+    tracing::info!(shard = %options.name, address = %options.engine.store_host, ring = %ring.features(), "serving");
+    let identity = Identity {
+        cluster_name: options.engine.cluster_name.clone(),
+        broker_name: options.name.clone(),
+        address: options.engine.store_host.to_string(),
+        ha_address: options.ha_address.to_string(),
+    };
+    let registrar = Registrar::start(
+        &options.nameservers,
+        &identity,
+        options.register_interval,
+        &parker.waker(),
+    );
+    let stop = Arc::new(AtomicBool::new(false));
+    ready(StopHandle {
+        stop: stop.clone(),
+        waker: parker.remote_waker(),
+    });
+    let now = clock.now();
+    let mut host = Host {
+        broker: Broker {
+            engine,
+            log,
+            now,
+            effects: Vec::new(),
+        },
+        options,
+        ring,
+        parker,
+        clock,
+        net,
+        disk,
+        registrar,
+        events: Events::default(),
+        opening: HashSet::new(),
+        tasks_in_flight: 0,
+        stop,
+        failure: None,
+        next_net_tick_mono_ms: 0,
+        completions: early,
+        finished: Vec::new(),
+    };
+    host.broker.engine.started(now);
+    host.publish();
+    host.serve().await?;
+    host.end().await
+}
+
+/// What the ring is driven with while the log is opened and nothing is served yet.
+struct Opening<'a> {
+    ring: &'a mut Ring,
+    parker: &'a mut Parker,
+    disk: &'a Disk,
+    /// What completes meanwhile and is not the disk's.
+    early: &'a mut Vec<Completion>,
+}
+
+impl Opening<'_> {
+    async fn open_log(
+        self,
+        options: log::LogOptions,
+        mut engine: Engine,
+        clock: &Clock,
+        name: &str,
+    ) -> Result<(Engine, Log), ShardError> {
+        let began = clock.now();
+        let io = self.disk.clone();
+        let mut task = glommio::spawn_local(async move {
+            let opened = log::open(&io, options, &mut engine).await;
+            opened.map(|(log, report)| (engine, log, report))
+        });
+        self.parker.set_linger(Duration::ZERO);
+        let waker = self.parker.waker();
+        let mut completions = Vec::new();
+        let (engine, log, report) = loop {
+            self.disk.submit(self.ring);
+            self.ring.turn().map_err(ShardError::Ring)?;
+            self.ring.reap(&mut completions);
+            for completion in completions.drain(..) {
+                match completion.token().owner() {
+                    Owner::Disk => self.disk.completion(completion),
+                    _ => self.early.push(completion),
+                }
+            }
+            // The task ends in the executor, not in the ring: look at it whenever something woke us.
+            if let Some(opened) = futures_lite::future::poll_once(&mut task).await {
+                break opened?;
+            }
+            if !self.disk.has_background() {
+                // What the task waits for is the executor's own; it wakes us when it is done with that.
+                let woken = waker.clone();
+                glommio::spawn_local(async move {
+                    glommio::timer::sleep(Duration::from_micros(200)).await;
+                    woken.wake();
+                })
+                .detach();
+            }
+            self.disk.submit(self.ring);
+            self.parker
+                .park(self.ring, None)
+                .await
+                .map_err(ShardError::Ring)?;
+        };
+        let took_ms = clock.now().mono_ms - began.mono_ms;
+        tracing::info!(
+            shard = %name,
+            took_ms,
+            messages = report.messages,
+            scanned_from = report.scanned_from,
+            tail = report.tail,
+            cut_bytes = report.cut_bytes,
+            epoch = report.epoch,
+            "the log is open"
+        );
+        Ok((engine, log))
+    }
+}
+
+impl Host {
+    async fn serve(&mut self) -> Result<(), ShardError> {
+        while !self.stop.load(Ordering::Acquire) {
+            self.one_turn()?;
+            if self.failure.is_some() {
+                break;
+            }
+            self.rest().await?;
+        }
+        Ok(())
+    }
+
+    /// Everything that can be done now.
+    fn one_turn(&mut self) -> Result<(), ShardError> {
+        self.disk.submit(&mut self.ring);
+        self.ring.turn().map_err(ShardError::Ring)?;
+        self.broker.now = self.clock.now();
+        let mut completions = std::mem::take(&mut self.completions);
+        self.ring.reap(&mut completions);
+        for completion in completions.drain(..) {
+            match completion.token().owner() {
+                Owner::Net => self
+                    .net
+                    .completion(&mut self.ring, completion, &mut self.broker),
+                Owner::Disk => self.disk.completion(completion),
+                Owner::Nobody => {}
+            }
+        }
+        self.completions = completions;
+        self.net.turn(&mut self.ring, &mut self.broker);
+        self.take_writes();
+        self.take_events();
+        self.broker
+            .turn(&mut self.net, |engine, turn| engine.settle(turn));
+        if let Some(version) = self.registrar.take_registered() {
+            self.broker.turn(&mut self.net, |engine, turn| {
+                engine.registered(turn, version)
+            });
+        }
+        let mono_ms = self.broker.now.mono_ms;
+        if mono_ms >= self.broker.engine.deadline_mono_ms() {
+            self.broker
+                .turn(&mut self.net, |engine, turn| engine.on_time(turn));
+        }
+        if mono_ms >= self.next_net_tick_mono_ms {
+            self.net.tick(&mut self.ring, mono_ms.unsigned_abs());
+            self.next_net_tick_mono_ms = mono_ms + NET_TICK_MS;
+        }
+        self.give_work();
+        self.take_effects();
+        self.net.flush(&mut self.ring);
+        Ok(())
+    }
+
+    fn take_writes(&mut self) {
+        self.disk.finished(&mut self.finished);
+        for (id, result) in self.finished.drain(..) {
+            if let Err(failure) = self.broker.log.write_done(id, result) {
+                self.failure.get_or_insert(failure);
+            }
+        }
+    }
+
+    fn take_events(&mut self) {
+        loop {
+            let event = self.events.borrow_mut().pop_front();
+            let Some(event) = event else { break };
+            self.tasks_in_flight -= 1;
+            match event {
+                Event::Job(done) => {
+                    if let Err(failure) = self.broker.log.job_done(*done) {
+                        self.failure.get_or_insert(failure);
+                    }
+                }
+                Event::Read(id, result) => {
+                    self.broker.log.read_done(id, result);
+                    self.broker
+                        .turn(&mut self.net, |engine, turn| engine.on_read(turn, id));
+                }
+                Event::SegmentOpen(segment, result) => {
+                    self.opening.remove(&segment);
+                    if let Err(cause) = result {
+                        self.failure.get_or_insert(LogFailure::Job {
+                            what: "opening a segment",
+                            cause,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands out what the log wants done: groups to the ring, the rest to tasks.
+    fn give_work(&mut self) {
+        while let Some(write) = self.broker.log.next_write(self.broker.now.wall_ms) {
+            self.disk.write_group(write);
+        }
+        if self.broker.log.snapshot_due() {
+            let state = self.broker.engine.snapshot();
+            self.broker.log.snapshot(state);
+        }
+        for segment in self
+            .disk
+            .keep_segments(&self.broker.log.writable_segments())
+        {
+            if self.opening.insert(segment) {
+                let disk = self.disk.clone();
+                self.spawn(
+                    async move { Event::SegmentOpen(segment, disk.open_segment(segment).await) },
+                );
+            }
+        }
+        while let Some(job) = self.broker.log.next_job() {
+            let disk = self.disk.clone();
+            self.spawn(async move { Event::Job(Box::new(job.run(&disk).await)) });
+        }
+        while let Some(read) = self.broker.log.next_read() {
+            let disk = self.disk.clone();
+            self.spawn(async move {
+                let bytes = match disk.open(&read.file.file_name()).await {
+                    Ok(file) => disk.read_at(&file, read.offset, read.len).await,
+                    Err(error) => Err(error),
+                };
+                Event::Read(read.id, bytes)
+            });
+        }
+    }
+
+    fn spawn(&mut self, work: impl Future<Output = Event> + 'static) {
+        self.tasks_in_flight += 1;
+        let (events, waker) = (self.events.clone(), self.parker.waker());
+        glommio::spawn_local(async move {
+            let event = work.await;
+            events.borrow_mut().push_back(event);
+            waker.wake();
+        })
+        .detach();
+    }
+
+    fn take_effects(&mut self) {
+        let mut register = false;
+        for effect in self.broker.effects.drain(..) {
+            match effect {
+                Effect::Register { .. } => register = true,
+            }
+        }
+        if register {
+            self.publish();
+        }
+    }
+
+    fn publish(&self) {
+        let topics = self.broker.engine.topics();
+        self.registrar
+            .publish(topics.version(), topics.register_body().to_json());
+    }
+
+    /// Sleeps until there is something to do, or lets the executor's other tasks run where it is due.
+    async fn rest(&mut self) -> Result<(), ShardError> {
+        if self.disk.take_woke_task() {
+            glommio::executor().yield_task_queue_now().await;
+        }
+        if self.net.busy() {
+            self.parker.share().await;
+            return Ok(());
+        }
+        let engine = self.broker.engine.deadline_mono_ms();
+        let flush = self.broker.log.flush_deadline_ms().map_or(i64::MAX, |due| {
+            self.broker
+                .now
+                .mono_ms
+                .saturating_add((due - self.broker.now.wall_ms).max(0))
+        });
+        let due = engine.min(flush).min(self.next_net_tick_mono_ms);
+        let wait_ms = due
+            .saturating_sub(self.broker.now.mono_ms)
+            .max(0)
+            .unsigned_abs();
+        // Tasks that wait for the executor's own ring must not wait for ours.
+        let linger = if self.tasks_in_flight > 0 {
+            Duration::ZERO
+        } else {
+            self.options.linger
+        };
+        self.parker.set_linger(linger);
+        self.disk.submit(&mut self.ring);
+        self.parker
+            .park(&mut self.ring, Some(Duration::from_millis(wait_ms)))
+            .await
+            .map_err(ShardError::Ring)
+    }
+
+    /// Unregisters, writes down what was accepted, answers it and closes.
+    async fn end(mut self) -> Result<(), ShardError> {
+        self.net.stop_listening(&mut self.ring);
+        let registrar = std::mem::replace(&mut self.registrar, Registrar::nobody());
+        let unregistered = glommio::spawn_local(registrar.stop());
+        let began_ms = self.clock.now().mono_ms;
+        if self.failure.is_none() {
+            self.broker
+                .turn(&mut self.net, |engine, turn| engine.drain(turn));
+            while self.failure.is_none()
+                && self.broker.log.durable() < self.broker.log.max_position()
+            {
+                // Nothing is worth waiting for any more.
+                while let Some(write) = self.broker.log.next_write(i64::MAX) {
+                    self.disk.write_group(write);
+                }
+                self.one_turn()?;
+                self.rest().await?;
+            }
+            let state = self.broker.engine.snapshot();
+            self.broker.log.snapshot(state);
+        }
+        self.net.drain(&mut self.ring, "the broker stops");
+        while self.clock.now().mono_ms - began_ms < DRAIN_WAIT_MS
+            && !(self.net.drained() && self.tasks_in_flight == 0)
+        {
+            self.one_turn()?;
+            self.rest().await?;
+        }
+        unregistered.await;
+        match self.failure {
+            Some(failure) => Err(ShardError::Log(failure)),
+            None => Ok(()),
+        }
+    }
+}

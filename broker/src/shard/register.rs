@@ -1,0 +1,288 @@
+//! Keeps the NameServers told: one task for each, with a connection of its own.
+//!
+//! A task registers all topics of the shard when it connects, whenever they change, and every `interval`. What happens
+//! between two registrations is told with the next one; a NameServer that cannot be reached is tried again every
+//! [`RETRY_WAIT`]. The host learns which version of the topics every reachable NameServer knows.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
+use std::task::{Poll, Waker as TaskWaker};
+use std::time::Duration;
+
+use corelane_wire::frame::{self, Head, Serialization};
+use corelane_wire::header::nameserver::{RegisterBrokerRequest, UnregisterBrokerRequest};
+use corelane_wire::{ExtHeader, Frame, FrameWriter, Text, code};
+use futures_lite::future::or;
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use glommio::net::TcpStream;
+use glommio::timer::Timer;
+
+use crate::ring::Waker;
+
+/// Between two attempts to reach a NameServer.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
+/// How long a NameServer may take to answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(3);
+/// Longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 4 << 20;
+
+/// As whom a shard registers.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Cluster.
+    pub cluster_name: String,
+    /// Broker.
+    pub broker_name: String,
+    /// `ip:port` for clients.
+    pub address: String,
+    /// `ip:port` for replicas.
+    pub ha_address: String,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Version and body of what is to be registered; version 0 is nothing yet.
+    version: Cell<u64>,
+    body: RefCell<Rc<[u8]>>,
+    stopping: Cell<bool>,
+    /// Version that each NameServer knows; `None` where it cannot be reached.
+    known: RefCell<Vec<Option<u64>>>,
+    waiting: RefCell<Vec<TaskWaker>>,
+}
+
+impl Shared {
+    fn wake_tasks(&self) {
+        for task in self.waiting.borrow_mut().drain(..) {
+            task.wake();
+        }
+    }
+
+    /// Returns when there is something other than `version` to register, or it is time to stop.
+    async fn changed(&self, version: u64) {
+        poll_fn(|context| {
+            if self.version.get() != version || self.stopping.get() {
+                return Poll::Ready(());
+            }
+            self.waiting.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// The tasks that register one shard.
+pub struct Registrar {
+    shared: Rc<Shared>,
+    tasks: Vec<glommio::Task<()>>,
+    reported: u64,
+}
+
+impl Registrar {
+    /// Starts a task for each NameServer (`host:port`). They wait for the first [`Registrar::publish`].
+    pub fn start(
+        nameservers: &[String],
+        identity: &Identity,
+        interval: Duration,
+        waker: &Waker,
+    ) -> Self {
+        let shared = Rc::new(Shared::default());
+        shared.known.borrow_mut().resize(nameservers.len(), None);
+        let task = |(index, address): (usize, &String)| {
+            let link = Link {
+                shared: shared.clone(),
+                index,
+                address: address.clone(),
+                identity: identity.clone(),
+                interval,
+                waker: waker.clone(),
+            };
+            glommio::spawn_local(link.run())
+        };
+        let tasks = nameservers.iter().enumerate().map(task).collect();
+        Self {
+            shared,
+            tasks,
+            reported: 0,
+        }
+    }
+
+    /// Tasks for no NameServer at all.
+    pub fn nobody() -> Self {
+        Self {
+            shared: Rc::default(),
+            tasks: Vec::new(),
+            reported: 0,
+        }
+    }
+
+    /// This is what the NameServers should know from now on.
+    pub fn publish(&self, version: u64, body: Vec<u8>) {
+        *self.shared.body.borrow_mut() = body.into();
+        self.shared.version.set(version);
+        self.shared.wake_tasks();
+    }
+
+    /// The version that every NameServer within reach knows, where it is a new one.
+    pub fn take_registered(&mut self) -> Option<u64> {
+        let version = self.shared.known.borrow().iter().flatten().min().copied()?;
+        (version > self.reported).then(|| {
+            self.reported = version;
+            version
+        })
+    }
+
+    /// Unregisters everywhere; returns when all has been said, or nobody listened for [`ANSWER_WAIT`].
+    pub async fn stop(self) {
+        self.shared.stopping.set(true);
+        self.shared.wake_tasks();
+        for task in self.tasks {
+            let said = async {
+                task.await;
+            };
+            or(said, async {
+                Timer::new(ANSWER_WAIT).await;
+            })
+            .await;
+        }
+    }
+}
+
+/// The way to one NameServer.
+struct Link {
+    shared: Rc<Shared>,
+    index: usize,
+    address: String,
+    identity: Identity,
+    interval: Duration,
+    waker: Waker,
+}
+
+impl Link {
+    async fn run(self) {
+        self.shared.changed(0).await;
+        let mut reachable = true;
+        while !self.shared.stopping.get() {
+            if let Err(error) = self.serve(&mut reachable).await
+                && std::mem::replace(&mut reachable, false)
+            {
+                tracing::warn!(nameserver = %self.address, %error, "the NameServer cannot be reached, trying on");
+            }
+            self.know(None);
+            if !self.shared.stopping.get() {
+                Timer::new(RETRY_WAIT).await;
+            }
+        }
+    }
+
+    fn know(&self, version: Option<u64>) {
+        self.shared.known.borrow_mut()[self.index] = version;
+        self.waker.wake();
+    }
+
+    async fn serve(&self, reachable: &mut bool) -> io::Result<()> {
+        let address = resolve(&self.address).await?;
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let mut opaque = 0;
+        while !self.shared.stopping.get() {
+            let version = self.shared.version.get();
+            let body = self.shared.body.borrow().clone();
+            opaque += 1;
+            call(&mut stream, &self.register(opaque, &body)).await?;
+            if !std::mem::replace(reachable, true) || version == 1 {
+                tracing::info!(nameserver = %self.address, broker = %self.identity.broker_name, "registered");
+            }
+            self.know(Some(version));
+            or(self.shared.changed(version), async {
+                Timer::new(self.interval).await;
+            })
+            .await;
+        }
+        call(&mut stream, &self.unregister(opaque + 1)).await
+    }
+
+    fn register(&self, opaque: i32, body: &[u8]) -> Vec<u8> {
+        let header = RegisterBrokerRequest {
+            broker_name: Text::plain(&self.identity.broker_name),
+            broker_addr: Text::plain(&self.identity.address),
+            cluster_name: Text::plain(&self.identity.cluster_name),
+            ha_server_addr: Text::plain(&self.identity.ha_address),
+            body_crc32: (crc32fast::hash(body) & 0x7fff_ffff) as i32,
+            ..RegisterBrokerRequest::default()
+        };
+        request(code::request::REGISTER_BROKER, opaque, &header, body)
+    }
+
+    fn unregister(&self, opaque: i32) -> Vec<u8> {
+        let header = UnregisterBrokerRequest {
+            broker_name: Text::plain(&self.identity.broker_name),
+            broker_addr: Text::plain(&self.identity.address),
+            cluster_name: Text::plain(&self.identity.cluster_name),
+            broker_id: 0,
+        };
+        request(code::request::UNREGISTER_BROKER, opaque, &header, &[])
+    }
+}
+
+fn request<'h>(code: i32, opaque: i32, header: &impl ExtHeader<'h>, body: &[u8]) -> Vec<u8> {
+    let head = Head {
+        serialization: Serialization::Json,
+        code,
+        language: code::language::JAVA,
+        version: code::VERSION,
+        opaque,
+        flag: 0,
+        remark: None,
+    };
+    let mut bytes = Vec::new();
+    let mut writer = FrameWriter::new(&mut bytes, &head);
+    header.encode(&mut writer);
+    writer.finish_with(body);
+    bytes
+}
+
+/// Sends a request and waits for SUCCESS.
+async fn call(stream: &mut TcpStream, request: &[u8]) -> io::Result<()> {
+    let answered = async {
+        stream.write_all(request).await?;
+        stream.flush().await?;
+        let mut bytes = vec![0; 4];
+        stream.read_exact(&mut bytes).await?;
+        let len = frame::announced_len(&bytes, MAX_ANSWER)
+            .map_err(io::Error::other)?
+            .unwrap_or(4);
+        bytes.resize(len, 0);
+        stream.read_exact(&mut bytes[4..]).await?;
+        let answer = Frame::parse(&bytes).map_err(io::Error::other)?;
+        if answer.code != code::response::SUCCESS {
+            let remark = answer
+                .remark
+                .map(|text| text.to_str().into_owned())
+                .unwrap_or_default();
+            return Err(io::Error::other(format!(
+                "the NameServer answered {}: {remark}",
+                answer.code
+            )));
+        }
+        Ok(())
+    };
+    or(answered, async {
+        Timer::new(ANSWER_WAIT).await;
+        Err(io::ErrorKind::TimedOut.into())
+    })
+    .await
+}
+
+async fn resolve(address: &str) -> io::Result<SocketAddr> {
+    if let Ok(address) = address.parse() {
+        return Ok(address);
+    }
+    let name = address.to_owned();
+    let resolved = glommio::executor()
+        .spawn_blocking(move || name.to_socket_addrs().map(|mut found| found.next()))
+        .await;
+    resolved?.ok_or_else(|| io::Error::other("the name has no address"))
+}

@@ -1,0 +1,236 @@
+package corelane.driver;
+
+import com.alibaba.fastjson2.JSONArray;
+import com.alibaba.fastjson2.JSONObject;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.SendCallback;
+import org.apache.rocketmq.client.producer.SendResult;
+import org.apache.rocketmq.client.producer.SendStatus;
+import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageQueue;
+
+/** Producers by name. Each message that the broker acknowledged is an event "sent", each other one an event "failed". */
+final class Producers {
+    private final String nameservers;
+    private final Map<String, DefaultMQProducer> producers = new ConcurrentHashMap<>();
+    private final Map<Long, Stream> streams = new ConcurrentHashMap<>();
+
+    Producers(String nameservers) {
+        this.nameservers = nameservers;
+    }
+
+    JSONObject start(JSONObject verb) throws Exception {
+        DefaultMQProducer producer = new DefaultMQProducer(verb.getString("group"));
+        producer.setNamesrvAddr(nameservers);
+        producer.setInstanceName(verb.getString("name"));
+        producer.setPollNameServerInterval(1000);
+        producer.setHeartbeatBrokerInterval(1000);
+        producer.setSendMsgTimeout(verb.getIntValue("timeout_ms", 10_000));
+        producer.setRetryTimesWhenSendFailed(verb.getIntValue("retries", 0));
+        producer.setRetryTimesWhenSendAsyncFailed(verb.getIntValue("retries", 0));
+        producer.setVipChannelEnabled(verb.getBooleanValue("vip_channel"));
+        producer.setMaxMessageSize(verb.getIntValue("max_message_bytes", 4 * 1024 * 1024));
+        producer.start();
+        producers.put(verb.getString("name"), producer);
+        return new JSONObject();
+    }
+
+    /** Sends what the verb lists; "mode" is sync, async, oneway or batch (all messages in one frame). */
+    JSONObject send(long id, JSONObject verb) throws Exception {
+        DefaultMQProducer producer = producer(verb);
+        List<Message> messages = new ArrayList<>();
+        JSONArray list = verb.getJSONArray("messages");
+        for (int i = 0; i < list.size(); i++) {
+            messages.add(message(list.getJSONObject(i)));
+        }
+        MessageQueue queue = verb.containsKey("queue") ? queue(messages.get(0).getTopic(), verb.getJSONObject("queue")) : null;
+        switch (verb.getString("mode")) {
+            case "sync":
+                for (Message m : messages) {
+                    try {
+                        sent(id, m, queue == null ? producer.send(m) : producer.send(m, queue), 0);
+                    } catch (Exception e) {
+                        failed(id, m, e);
+                    }
+                }
+                break;
+            case "async":
+                CountDownLatch latch = new CountDownLatch(messages.size());
+                for (Message m : messages) {
+                    SendCallback callback = new SendCallback() {
+                        public void onSuccess(SendResult result) {
+                            sent(id, m, result, 0);
+                            latch.countDown();
+                        }
+
+                        public void onException(Throwable e) {
+                            failed(id, m, e);
+                            latch.countDown();
+                        }
+                    };
+                    try {
+                        if (queue == null) {
+                            producer.send(m, callback);
+                        } else {
+                            producer.send(m, queue, callback);
+                        }
+                    } catch (Exception e) {
+                        callback.onException(e);
+                    }
+                }
+                latch.await();
+                break;
+            case "oneway":
+                for (Message m : messages) {
+                    if (queue == null) {
+                        producer.sendOneway(m);
+                    } else {
+                        producer.sendOneway(m, queue);
+                    }
+                }
+                break;
+            case "batch":
+                SendResult result = queue == null ? producer.send(messages) : producer.send(messages, queue);
+                for (int i = 0; i < messages.size(); i++) {
+                    sent(id, messages.get(i), result, i);
+                }
+                break;
+            default: throw new IllegalArgumentException("mode " + verb.getString("mode"));
+        }
+        return new JSONObject();
+    }
+
+    /**
+     * One lane for each of the verb's queues, each sends one message after the other into its queue, with the keys
+     * lane-0, lane-1 ..., until so many are acknowledged in all or it is stopped. After a failure a lane waits a moment and
+     * goes on with the next message.
+     */
+    void stream(long id, JSONObject verb) {
+        Stream stream = new Stream();
+        streams.put(id, stream);
+        DefaultMQProducer producer = producer(verb);
+        String topic = verb.getString("topic");
+        int wanted = verb.getIntValue("acknowledged", Integer.MAX_VALUE);
+        int bodyBytes = verb.getIntValue("body_bytes");
+        JSONArray queues = verb.getJSONArray("queues");
+        stream.lanesOpen.set(queues.size());
+        for (int lane = 0; lane < queues.size(); lane++) {
+            MessageQueue queue = queue(topic, queues.getJSONObject(lane));
+            int number = lane;
+            Thread thread = new Thread(() -> {
+                for (int i = 0; !stream.stopped && stream.taken.getAndIncrement() < wanted; i++) {
+                    String key = number + "-" + i;
+                    Message m = new Message(topic, "stream", key, padded(key, bodyBytes));
+                    try {
+                        sent(id, m, producer.send(m, queue), 0);
+                    } catch (Exception e) {
+                        stream.taken.decrementAndGet();
+                        failed(id, m, e);
+                        pause(50);
+                    }
+                }
+                if (stream.lanesOpen.decrementAndGet() == 0) {
+                    streams.remove(id);
+                    Driver.done(id, new JSONObject());
+                }
+            }, "lane-" + lane);
+            thread.start();
+        }
+    }
+
+    JSONObject stopStream(long stream) {
+        Stream s = streams.get(stream);
+        if (s != null) {
+            s.stopped = true;
+        }
+        return new JSONObject();
+    }
+
+    boolean shutdown(String name) {
+        DefaultMQProducer producer = producers.remove(name);
+        if (producer != null) {
+            producer.shutdown();
+        }
+        return producer != null;
+    }
+
+    void shutdownAll() {
+        producers.keySet().forEach(this::shutdown);
+    }
+
+    private DefaultMQProducer producer(JSONObject verb) {
+        DefaultMQProducer producer = producers.get(verb.getString("producer"));
+        if (producer == null) {
+            throw new IllegalArgumentException("no producer is named " + verb.getString("producer"));
+        }
+        return producer;
+    }
+
+    private static Message message(JSONObject in) {
+        Message m = new Message(in.getString("topic"), in.getString("tag"), in.getString("key"),
+            padded(in.getString("body"), in.getIntValue("body_bytes")));
+        JSONObject properties = in.getJSONObject("properties");
+        if (properties != null) {
+            properties.forEach((k, v) -> m.putUserProperty(k, (String) v));
+        }
+        return m;
+    }
+
+    private static byte[] padded(String text, int bytes) {
+        byte[] body = text.getBytes(StandardCharsets.UTF_8);
+        if (body.length >= bytes) {
+            return body;
+        }
+        byte[] longer = new byte[bytes];
+        java.util.Arrays.fill(longer, (byte) 'x');
+        System.arraycopy(body, 0, longer, 0, body.length);
+        return longer;
+    }
+
+    private static MessageQueue queue(String topic, JSONObject queue) {
+        return new MessageQueue(topic, queue.getString("broker"), queue.getIntValue("id"));
+    }
+
+    /** `index` is the place of the message in its batch: the answer tells the first offset, and all ids with commas. */
+    private static void sent(long id, Message m, SendResult result, int index) {
+        if (result.getSendStatus() != SendStatus.SEND_OK) {
+            failed(id, m, new IllegalStateException(result.getSendStatus().name()));
+            return;
+        }
+        MessageQueue queue = result.getMessageQueue();
+        Driver.emit(new JSONObject().fluentPut("id", id).fluentPut("event", "sent").fluentPut("key", m.getKeys())
+            .fluentPut("topic", m.getTopic()).fluentPut("broker", queue.getBrokerName()).fluentPut("queue", queue.getQueueId())
+            .fluentPut("offset", result.getQueueOffset() + index).fluentPut("message_id", part(result.getMsgId(), index))
+            .fluentPut("offset_message_id", part(result.getOffsetMsgId(), index)));
+    }
+
+    private static String part(String ids, int index) {
+        return ids == null ? "" : ids.split(",")[index];
+    }
+
+    private static void failed(long id, Message m, Throwable e) {
+        Driver.emit(new JSONObject().fluentPut("id", id).fluentPut("event", "failed").fluentPut("key", m.getKeys())
+            .fluentPut("error", Driver.describe(e)));
+    }
+
+    private static void pause(long ms) {
+        try {
+            Thread.sleep(ms);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+    }
+
+    private static final class Stream {
+        final AtomicInteger taken = new AtomicInteger();
+        final AtomicInteger lanesOpen = new AtomicInteger();
+        volatile boolean stopped;
+    }
+}
