@@ -7,7 +7,7 @@ use super::group::{GroupHeader, MIN_BLOCK_BYTES, log_id_of, records};
 use super::index::{self, PAGE_BYTES};
 use super::scan::SegmentReader;
 use super::segment::{FileId, SegmentId};
-use super::stored::{self, Stored};
+use super::stored::{self, KIND_RETIRED, Stored};
 use super::{Io, IoError, Position};
 use std::ops::Range;
 
@@ -70,6 +70,8 @@ pub struct SegmentReport {
     pub gaps: Vec<Range<Position>>,
     /// The most that any group says was durable.
     pub durable: Position,
+    /// Everything before it was retired, its records say.
+    pub retired: Position,
 }
 
 /// Bytes that must be sound and are not.
@@ -188,6 +190,14 @@ impl LogFiles {
                 let stored = Stored::parse_at(bytes, position);
                 report.records += 1;
                 report.unknown += u64::from(stored.is_none());
+                if let Some(Stored::State {
+                    kind: KIND_RETIRED,
+                    payload,
+                }) = stored
+                    && let Some(retired) = payload.first_chunk()
+                {
+                    report.retired = report.retired.max(Position::from_le_bytes(*retired));
+                }
                 visit(Found::Record {
                     position,
                     bytes,
@@ -251,9 +261,19 @@ impl LogFiles {
                 what: what.clone(),
             });
         }
+        let retired = segments
+            .iter()
+            .map(|segment| segment.retired)
+            .max()
+            .unwrap_or(0)
+            .max(self.retired);
         let mut tail: Option<Position> = None;
         let (mut limit, mut epoch) = (None, 0);
         for (at, ((segment, len), found)) in self.segments.iter().zip(segments).enumerate() {
+            // A crash may have come while retired files were being removed.
+            if segment.0 + len <= retired {
+                continue;
+            }
             if let Some(limit) = limit
                 && limit != segment.0
             {
