@@ -43,6 +43,10 @@ impl Engine {
         if header.commit_offset < 0 {
             return Err(Refusal::new(response::INVALID_PARAMETER, format!("{} is not an offset", header.commit_offset)));
         }
+        if self.is_reset(&group, &topic, header.queue_id) {
+            turn.answer_ok(req.to);
+            return Ok(());
+        }
         let changed = self.offsets.commit(&group, &topic, header.queue_id, header.commit_offset);
         if req.to.oneway {
             return Ok(());

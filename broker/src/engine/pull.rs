@@ -51,6 +51,7 @@ struct Found {
     next: i64,
     min: i64,
     max: i64,
+    messages: usize,
     bytes: usize,
 }
 
@@ -83,6 +84,18 @@ impl Engine {
             ));
         }
         let queue = known.queue(turn.log, header.queue_id);
+        if self.forbidden.is_forbidden(&group, &topic) {
+            return Err(Refusal::new(
+                response::NO_PERMISSION,
+                format!("the consumer group[{group}] is forbidden for topic[{topic}]"),
+            ));
+        }
+        if let Some(next) = self.take_reset(turn, &group, &topic, header.queue_id)? {
+            let (min, max) = (turn.log.min_offset(queue), turn.log.max_offset(queue));
+            let found = Found { code: response::PULL_OFFSET_MOVED, status: "OFFSET_RESET", next, min, max, messages: 0, bytes: 0 };
+            self.answer_pull(turn, req, &found);
+            return Ok(());
+        }
         let filter = self.pull_filter(&header, &group, &topic, broadcast)?;
         if header.sys_flag & pull_flag::COMMIT_OFFSET != 0 && may_hold && header.commit_offset >= 0 {
             self.offsets.commit(&group, &topic, header.queue_id, header.commit_offset);
@@ -104,7 +117,7 @@ impl Engine {
             Err(ReadMiss::Gone) => {
                 let min = turn.log.min_offset(queue);
                 let max = turn.log.max_offset(queue);
-                Found { code: response::PULL_OFFSET_MOVED, status: "MESSAGE_WAS_REMOVING", next: min, min, max, bytes: 0 }
+                Found { code: response::PULL_OFFSET_MOVED, status: "MESSAGE_WAS_REMOVING", next: min, min, max, messages: 0, bytes: 0 }
             }
         };
         let waits = found.code == response::PULL_NOT_FOUND
@@ -115,6 +128,17 @@ impl Engine {
         if waits && self.hold_pull(turn, req, queue, found.next, header.suspend_timeout_millis, filter) {
             return Ok(());
         }
+        if found.code == response::SUCCESS {
+            self.pulled.load(&group, &topic, header.queue_id, found.next);
+            self.stats.got(&group, &topic, found.messages, found.bytes, turn.now.wall_ms);
+        } else {
+            self.stats.missed(turn.now.wall_ms);
+        }
+        self.answer_pull(turn, req, &found);
+        Ok(())
+    }
+
+    fn answer_pull(&mut self, turn: &mut Turn<'_>, req: &Request<'_>, found: &Found) {
         if !req.to.oneway {
             let mut fields = req.to.write(turn.out.buffer(req.to.connection), found.code, Some(found.status));
             fields.int_field("suggestWhichBrokerId", 0);
@@ -127,7 +151,6 @@ impl Engine {
             }
         }
         self.parts.clear();
-        Ok(())
     }
 
     fn pull_filter(
@@ -188,7 +211,7 @@ impl Engine {
         self.parts.clear();
         let min = turn.log.min_offset(queue);
         let max = turn.log.max_offset(queue);
-        let none = |code, status, next| Found { code, status, next, min, max, bytes: 0 };
+        let none = |code, status, next| Found { code, status, next, min, max, messages: 0, bytes: 0 };
         if max == 0 {
             let code = if from == 0 { response::PULL_NOT_FOUND } else { response::PULL_OFFSET_MOVED };
             return Ok(none(code, "NO_MESSAGE_IN_QUEUE", 0));
@@ -246,7 +269,7 @@ impl Engine {
         if messages == 0 {
             return Ok(none(response::PULL_RETRY_IMMEDIATELY, "NO_MATCHED_MESSAGE", next));
         }
-        Ok(Found { code: response::SUCCESS, status: "FOUND", next, min, max, bytes })
+        Ok(Found { code: response::SUCCESS, status: "FOUND", next, min, max, messages, bytes })
     }
 
     /// The record of an entry, where it passes the filter.

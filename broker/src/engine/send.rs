@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use corelane_wire::batch;
+use corelane_wire::body::TopicConfig;
 use corelane_wire::code::{perm, request, response, sys_flag};
 use corelane_wire::header::send::SendMessageRequest;
 use corelane_wire::message_id::OffsetId;
@@ -20,13 +21,16 @@ use super::{Engine, name, topic};
 use crate::log::{Position, QueueRef};
 
 /// The region that messages and answers name.
-const REGION: &str = "DefaultRegion";
+pub(super) const REGION: &str = "DefaultRegion";
 
 /// Where a message goes.
-struct Target<'a> {
-    topic: Cow<'a, str>,
-    queue_id: i32,
-    queue: QueueRef,
+pub(super) struct Target<'a> {
+    /// Its topic.
+    pub topic: Cow<'a, str>,
+    /// Its queue of that topic.
+    pub queue_id: i32,
+    /// The log's reference of that queue.
+    pub queue: QueueRef,
 }
 
 impl Engine {
@@ -38,20 +42,26 @@ impl Engine {
         };
         let is_batch = req.frame.code == request::SEND_BATCH_MESSAGE || header.batch == Some(true);
         let target = self.target(turn, &header)?;
-        if req.frame.body.is_empty() || req.frame.body.len() > self.settings.max_message_bytes {
-            return Err(Refusal::new(
-                response::MESSAGE_ILLEGAL,
-                format!(
-                    "the body has {} bytes, and a message has 1 to {} (max_message_bytes)",
-                    req.frame.body.len(),
-                    self.settings.max_message_bytes
-                ),
-            ));
-        }
+        self.check_body(req.frame.body)?;
         match is_batch {
             true => self.send_batch(turn, req, &header, &target),
             false => self.send_one(turn, req, &header, &target),
         }
+    }
+
+    /// Whether a message may have this body.
+    pub(super) fn check_body(&self, body: &[u8]) -> Result<(), Refusal> {
+        if !body.is_empty() && body.len() <= self.settings.max_message_bytes {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            response::MESSAGE_ILLEGAL,
+            format!(
+                "the body has {} bytes, and a message has 1 to {} (max_message_bytes)",
+                body.len(),
+                self.settings.max_message_bytes
+            ),
+        ))
     }
 
     fn send_one(
@@ -72,10 +82,9 @@ impl Engine {
             property::TIMER_DELAY_MS,
             property::TIMER_DELIVER_MS,
         ]);
-        if transaction.is_some_and(|value| value.to_str().eq_ignore_ascii_case("true")) {
-            return Err(not_served("transactional messages"));
-        }
-        if delay.is_some_and(|level| level.to_str() != "0") || timer_secs.or(timer_ms).or(timer_at).is_some() {
+        let is_half = transaction.is_some_and(|value| value.to_str().eq_ignore_ascii_case("true"));
+        let is_delayed = delay.is_some_and(|level| level.to_str() != "0") || timer_secs.or(timer_ms).or(timer_at).is_some();
+        if is_delayed && !is_half {
             return Err(not_served("delayed messages"));
         }
         let made = unique_key.is_none().then(|| self.new_unique_key());
@@ -102,7 +111,10 @@ impl Engine {
             body: req.frame.body,
             properties,
         };
-        let stored = self.store(turn, &message)?;
+        let stored = match is_half {
+            true => self.store_half(turn, message, &header.producer_group.to_str(), &unique_key.to_str())?,
+            false => self.store(turn, &message)?,
+        };
         let id = OffsetId { store_host: self.store_host, offset: stored.position as i64 }.encode();
         let waits = wait.is_none_or(|wait| !wait.to_str().eq_ignore_ascii_case("false"));
         let queue_id = target.queue_id;
@@ -164,7 +176,7 @@ impl Engine {
     }
 
     /// Finds the queue that a send names, and makes its topic where that is allowed.
-    fn target<'h>(&mut self, turn: &mut Turn<'_>, header: &SendMessageRequest<'h>) -> Result<Target<'h>, Refusal> {
+    pub(super) fn target<'h>(&mut self, turn: &mut Turn<'_>, header: &SendMessageRequest<'h>) -> Result<Target<'h>, Refusal> {
         let mut topic = header.topic.to_str();
         let mut queue_id = header.queue_id;
         if self.topics.get(&topic).is_none() {
@@ -222,7 +234,8 @@ impl Engine {
     /// Makes a topic as the template that the sender names says.
     fn auto_create(&mut self, turn: &mut Turn<'_>, name: &str, header: &SendMessageRequest<'_>) -> Result<(), Refusal> {
         let template = self.topics.get(&header.default_topic.to_str()).map(|topic| &topic.config);
-        let Some(template) = template.filter(|template| template.perm & perm::INHERIT != 0) else {
+        let allowed = |template: &&TopicConfig| template.perm & perm::INHERIT != 0 && self.settings.auto_create_topic;
+        let Some(template) = template.filter(allowed) else {
             return Err(no_topic(name));
         };
         let queues = header.default_topic_queue_nums.min(template.write_queue_nums).max(0);
@@ -234,7 +247,7 @@ impl Engine {
         Ok(())
     }
 
-    fn born_host(&self, req: &Request<'_>) -> Host {
+    pub(super) fn born_host(&self, req: &Request<'_>) -> Host {
         self.clients.address(req.to.connection).map_or(self.store_host, Host::from)
     }
 

@@ -233,13 +233,14 @@ fn shard_options(config: &Config) -> Result<Vec<ShardOptions>, RunError> {
             engine: engine_settings(config, &name, SocketAddr::new(ip, ports.main)),
             log: log_options(config),
             net: net_limits(config),
+            config: config.clone(),
             name,
         });
     }
     Ok(shards)
 }
 
-fn engine_settings(config: &Config, name: &str, store_host: SocketAddr) -> Settings {
+pub(super) fn engine_settings(config: &Config, name: &str, store_host: SocketAddr) -> Settings {
     Settings {
         cluster_name: config.cluster_name.clone(),
         broker_name: name.to_owned(),
@@ -261,6 +262,10 @@ fn engine_settings(config: &Config, name: &str, store_host: SocketAddr) -> Setti
         max_topic_queues: config.max_queues.min(i32::MAX as usize) as i32,
         max_groups: config.max_groups,
         max_held_pulls: config.max_held_pulls,
+        transaction_timeout_ms: config.transaction_timeout_ms as i64,
+        transaction_check_interval_ms: config.transaction_check_interval_ms as i64,
+        transaction_check_max: config.transaction_check_max,
+        max_pending_transactions: config.max_pending_transactions,
         described: described(config),
     }
 }
