@@ -118,3 +118,106 @@ impl Engine {
         });
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::engine::testhost::{TestHost, settings, small_log};
+    use crate::engine::turn::Connection;
+
+    const TOPIC: &str = "DefaultCluster_REPLY_TOPIC";
+
+    fn ask_reply(host: &mut TestHost, connection: Connection, client_id: &str) -> i32 {
+        let properties = format!("REPLY_TO_CLIENT\u{1}{client_id}\u{2}CORRELATION_ID\u{1}c\u{2}");
+        let fields = [
+            ("a", "answers"),
+            ("b", TOPIC),
+            ("c", "TBW102"),
+            ("d", "4"),
+            ("e", "0"),
+            ("f", "0"),
+            ("g", "1700000000000"),
+            ("h", "0"),
+            ("i", &properties),
+        ];
+        host.ask(connection, request::SEND_REPLY_MESSAGE_V2, &fields, b"reply")
+    }
+
+    fn start() -> (TestHost, Connection, Connection) {
+        let mut host = TestHost::start(1, settings(), small_log());
+        let (asking, answering) = (host.connect(), host.connect());
+        host.produce(asking, "asking", "questions");
+        host.produce(asking, "asking", "CLIENT_INNER_PRODUCER");
+        (host, asking, answering)
+    }
+
+    #[test]
+    fn a_reply_is_acknowledged_when_the_client_that_waits_has_it() {
+        let (mut host, asking, answering) = start();
+        let opaque = ask_reply(&mut host, answering, "asking");
+        host.run();
+        assert_eq!(host.answer(answering, opaque), None);
+        let (pushed, request) = host.requests(asking).remove(0);
+        assert_eq!((request.code, request.body.as_slice()), (request::PUSH_REPLY_MESSAGE_TO_CLIENT, &b"reply"[..]));
+        assert_eq!((request.fields["topic"].as_str(), request.fields["producerGroup"].as_str()), (TOPIC, "answers"));
+        let text = Properties::from_plain(&request.fields["properties"]);
+        assert!(text.get("CORRELATION_ID").unwrap() == "c" && text.get("PUSH_REPLY_TIME").is_some());
+        // Nobody else answers for it.
+        host.respond(answering, pushed, 0, &[]);
+        host.run();
+        assert_eq!(host.answer(answering, opaque), None);
+        host.respond(asking, pushed, 0, &[]);
+        host.run();
+        let reply = host.answer(answering, opaque).unwrap();
+        assert_eq!((reply.code, reply.fields["queueOffset"].as_str()), (response::SUCCESS, "0"));
+        assert_eq!(host.messages(TOPIC, 0).len(), 1);
+    }
+
+    #[test]
+    fn a_reply_that_does_not_arrive_is_stored_and_reported() {
+        let (mut host, asking, answering) = start();
+        let nobody = ask_reply(&mut host, answering, "nobody");
+        let refused = ask_reply(&mut host, answering, "asking");
+        let late = ask_reply(&mut host, answering, "asking");
+        let cut = ask_reply(&mut host, answering, "asking");
+        host.run();
+        let pushed = host.requests(asking);
+        host.respond(asking, pushed[0].0, response::SYSTEM_ERROR, &[]);
+        host.run();
+        for opaque in [nobody, refused] {
+            assert_eq!(host.answer(answering, opaque).unwrap().code, response::SYSTEM_ERROR);
+        }
+        host.advance(9_999);
+        assert_eq!(host.answer(answering, late), None);
+        host.close(asking);
+        host.run();
+        for opaque in [late, cut] {
+            assert_eq!(host.answer(answering, opaque).unwrap().code, response::SYSTEM_ERROR);
+        }
+        assert_eq!(host.messages(TOPIC, 0).len(), 4);
+        host.advance(20_000);
+        host.respond(asking, pushed[1].0, 0, &[]);
+        assert_eq!(host.answer(answering, late), None);
+    }
+
+    #[test]
+    fn time_runs_out() {
+        let (mut host, _, answering) = start();
+        let opaque = ask_reply(&mut host, answering, "asking");
+        host.advance(10_001);
+        let reply = host.answer(answering, opaque).unwrap();
+        assert_eq!(reply.code, response::SYSTEM_ERROR);
+        assert!(reply.remark.contains("in time"), "{}", reply.remark);
+    }
+
+    #[test]
+    fn a_producer_is_found_as_long_as_one_of_its_groups_is_there() {
+        let (mut host, asking, _) = start();
+        let leave = |group| [("clientID", "asking"), ("producerGroup", group)];
+        host.request(asking, request::UNREGISTER_CLIENT, &leave("questions"), &[]);
+        assert_eq!(host.engine.clients.producer_connection("asking"), Some(asking));
+        host.request(asking, request::UNREGISTER_CLIENT, &leave("CLIENT_INNER_PRODUCER"), &[]);
+        assert_eq!(host.engine.clients.producer_connection("asking"), None);
+    }
+}

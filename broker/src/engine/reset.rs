@@ -113,3 +113,129 @@ impl Engine {
         Ok(turn.log.append_state(RESETS, &payload)?)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use corelane_wire::code::request;
+
+    use super::*;
+    use crate::engine::testhost::{Reply, TestHost, settings, small_log};
+    use crate::engine::turn::Connection;
+
+    fn start() -> (TestHost, Connection) {
+        let mut host = TestHost::start(1, settings(), small_log());
+        let connection = host.connect();
+        for number in 0..10 {
+            host.send(connection, "t", 0, &number.to_string(), &[]);
+            host.advance(1_000);
+        }
+        host.consume(connection, "client", "g", "t");
+        (host, connection)
+    }
+
+    fn reset(host: &mut TestHost, connection: Connection, more: &[(&str, &str)]) -> Reply {
+        let mut fields = vec![("group", "g"), ("topic", "t"), ("isForce", "true")];
+        fields.extend(more);
+        host.request(connection, request::INVOKE_BROKER_TO_RESET_OFFSET, &fields, &[])
+    }
+
+    fn pull(host: &mut TestHost, connection: Connection, offset: &str) -> Reply {
+        let fields = [
+            ("consumerGroup", "g"),
+            ("topic", "t"),
+            ("queueId", "0"),
+            ("queueOffset", offset),
+            ("maxMsgNums", "32"),
+            ("sysFlag", "5"),
+            ("commitOffset", "9"),
+            ("suspendTimeoutMillis", "0"),
+            ("subscription", "*"),
+            ("subVersion", "0"),
+        ];
+        host.request(connection, request::PULL_MESSAGE, &fields, &[])
+    }
+
+    fn commit(host: &mut TestHost, connection: Connection, offset: &str) -> i32 {
+        let fields = [("consumerGroup", "g"), ("topic", "t"), ("queueId", "0"), ("commitOffset", offset)];
+        host.request(connection, request::UPDATE_CONSUMER_OFFSET, &fields, &[]).code
+    }
+
+    fn committed(host: &mut TestHost, connection: Connection) -> String {
+        let fields = [("consumerGroup", "g"), ("topic", "t"), ("queueId", "0")];
+        host.request(connection, request::QUERY_CONSUMER_OFFSET, &fields, &[]).fields["offset"].clone()
+    }
+
+    #[test]
+    fn the_next_pull_is_told_and_commits_before_it_do_not_count() {
+        let (mut host, connection) = start();
+        assert_eq!(commit(&mut host, connection, "10"), response::SUCCESS);
+        let middle = (host.now.wall_ms - 5_500).to_string();
+        let reply = reset(&mut host, connection, &[("timestamp", &middle)]);
+        assert_eq!(reply.code, response::SUCCESS, "{}", reply.remark);
+        let body = ResetOffsetBody::from_json(&reply.body).unwrap();
+        let of_queue_0 = body.offset_table.iter().find(|(queue, _)| queue.queue_id == 0).map(|(_, offset)| *offset);
+        assert_eq!(of_queue_0, Some(5));
+        assert_eq!(commit(&mut host, connection, "10"), response::SUCCESS);
+        assert_eq!(committed(&mut host, connection), "5");
+        // Neither is it forgotten in a crash, nor told twice after one.
+        host.crash_and_reopen();
+        let connection = host.connect();
+        host.consume(connection, "client", "g", "t");
+        let reply = pull(&mut host, connection, "10");
+        assert_eq!((reply.code, reply.fields["nextBeginOffset"].as_str()), (response::PULL_OFFSET_MOVED, "5"));
+        assert_eq!(committed(&mut host, connection), "5");
+        host.crash_and_reopen();
+        let connection = host.connect();
+        host.consume(connection, "client", "g", "t");
+        assert_eq!(pull(&mut host, connection, "5").code, response::SUCCESS);
+        assert_eq!(commit(&mut host, connection, "7"), response::SUCCESS);
+        assert_eq!(committed(&mut host, connection), "7");
+    }
+
+    #[test]
+    fn a_held_pull_is_told_at_once() {
+        let (mut host, connection) = start();
+        let fields = [
+            ("consumerGroup", "g"),
+            ("topic", "t"),
+            ("queueId", "0"),
+            ("queueOffset", "10"),
+            ("maxMsgNums", "32"),
+            ("sysFlag", "6"),
+            ("commitOffset", "0"),
+            ("suspendTimeoutMillis", "15000"),
+            ("subscription", "*"),
+            ("subVersion", "0"),
+        ];
+        let held = host.ask(connection, request::PULL_MESSAGE, &fields, &[]);
+        host.run();
+        assert_eq!(host.answer(connection, held), None);
+        reset(&mut host, connection, &[("timestamp", "0")]);
+        let reply = host.answer(connection, held).unwrap();
+        assert_eq!((reply.code, reply.fields["nextBeginOffset"].as_str()), (response::PULL_OFFSET_MOVED, "0"));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let (mut host, connection) = start();
+        let at = |offset| [("queueId", "0"), ("offset", offset), ("timestamp", "-1")];
+        assert_eq!(reset(&mut host, connection, &at("3")).code, response::SUCCESS);
+        assert_eq!(committed(&mut host, connection), "3");
+        for offset in ["12", "-2"] {
+            assert_eq!(reset(&mut host, connection, &at(offset)).code, response::SYSTEM_ERROR, "{offset}");
+        }
+        let no_queue = [("queueId", "99"), ("timestamp", "-1")];
+        assert_eq!(reset(&mut host, connection, &no_queue).code, response::SYSTEM_ERROR);
+        let fields = [("group", "g"), ("topic", "none"), ("timestamp", "0"), ("isForce", "true")];
+        let reply = host.request(connection, request::INVOKE_BROKER_TO_RESET_OFFSET, &fields, &[]);
+        assert_eq!(reply.code, response::TOPIC_NOT_EXIST);
+        let fields = [("group", "none"), ("topic", "t"), ("timestamp", "0"), ("isForce", "true")];
+        let reply = host.request(connection, request::INVOKE_BROKER_TO_RESET_OFFSET, &fields, &[]);
+        assert_eq!(reply.code, response::SUBSCRIPTION_GROUP_NOT_EXIST);
+        // To the end.
+        let reply = reset(&mut host, connection, &[("timestamp", "-1")]);
+        assert_eq!(reply.code, response::SUCCESS);
+        assert_eq!(committed(&mut host, connection), "10");
+    }
+}

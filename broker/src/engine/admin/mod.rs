@@ -9,6 +9,9 @@ mod group;
 mod lookup;
 mod offset;
 mod remote;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;
 mod topic;
 
 use corelane_wire::code::{request, request_name, response};

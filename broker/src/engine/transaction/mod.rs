@@ -13,6 +13,9 @@
 mod check;
 mod end;
 mod half;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -162,53 +165,3 @@ impl Engine {
     }
 }
 
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-
-    fn offsets(transactions: &Transactions) -> Vec<(i64, u32)> {
-        transactions.pending.iter().map(|(offset, pending)| (*offset, pending.checks)).collect()
-    }
-
-    /// The state records of a snapshot, as replay hands them over.
-    fn records(transactions: &Transactions) -> Vec<(u16, Vec<u8>)> {
-        let mut payload = transactions.next.to_le_bytes().to_vec();
-        for (offset, pending) in &transactions.pending {
-            push_checks(&mut payload, *offset, pending.checks);
-        }
-        vec![(PENDING, payload)]
-    }
-
-    #[test]
-    fn what_is_pending_comes_back_from_a_snapshot_and_the_ends_behind_it() {
-        let mut before = Transactions::default();
-        before.know_until(5, 10);
-        before.remove(1);
-        before.apply(CHECKED, &[3i64.to_le_bytes().as_slice(), &2u32.to_le_bytes()].concat()).unwrap();
-        let mut after = Transactions::default();
-        for (kind, payload) in records(&before) {
-            after.apply(kind, &payload).unwrap();
-        }
-        assert_eq!(offsets(&after), [(0, 0), (2, 0), (3, 2), (4, 0)]);
-        // Behind the snapshot: 5, 6 and 7 were stored, 6 and 0 ended.
-        after.apply(ENDED, &6i64.to_le_bytes()).unwrap();
-        after.apply(ENDED, &0i64.to_le_bytes()).unwrap();
-        after.apply(ENDED, &0i64.to_le_bytes()).unwrap();
-        after.recovered(0, 8, 100);
-        assert_eq!(offsets(&after), [(2, 0), (3, 2), (4, 0), (5, 0), (7, 0)]);
-        assert_eq!(after.due.len(), 5);
-        assert_eq!(after.deadline_mono_ms(), Some(100));
-        // Retention took the first ones.
-        after.recovered(4, 8, 200);
-        assert_eq!(offsets(&after), [(4, 0), (5, 0), (7, 0)]);
-    }
-
-    #[test]
-    fn records_that_are_cut_short_are_refused() {
-        let mut transactions = Transactions::default();
-        assert_eq!(transactions.apply(ENDED, &[0; 7]), None);
-        assert_eq!(transactions.apply(CHECKED, &[0; 11]), None);
-        assert_eq!(transactions.apply(PENDING, &[0; 9]), None);
-    }
-}
