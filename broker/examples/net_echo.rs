@@ -68,7 +68,7 @@ fn thread_cpu() -> Duration {
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-fn ring_server(linger: Duration, plain: bool) -> Running {
+fn ring_server(spin: Duration, linger: Duration, plain: bool) -> Running {
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {
         let executor = LocalExecutorBuilder::new(Placement::Fixed(0))
@@ -81,6 +81,7 @@ fn ring_server(linger: Duration, plain: bool) -> Running {
             })
             .unwrap();
             let mut parker = Parker::new(&ring).unwrap();
+            parker.set_spin(spin);
             parker.set_linger(linger);
             let mut net = Net::new(&mut ring, NetLimits::default()).unwrap();
             let address = net
@@ -122,10 +123,8 @@ impl Epoll {
             u64: index as u64,
         };
         // SAFETY: reads one event.
-        assert_eq!(
-            unsafe { libc::epoll_ctl(self.0, libc::EPOLL_CTL_ADD, fd, &mut event) },
-            0
-        );
+        let added = unsafe { libc::epoll_ctl(self.0, libc::EPOLL_CTL_ADD, fd, &mut event) };
+        assert_eq!(added, 0);
     }
 
     fn wait(&self, ready: &mut Vec<usize>) {
@@ -294,18 +293,21 @@ fn main() {
     let time = Duration::from_secs_f64(arguments.next().unwrap_or(2.0));
     let rounds = arguments.next().unwrap_or(3.0) as usize;
     type Start = fn() -> Running;
-    let servers: [(&str, Start); 5] = [
+    const NONE: Duration = Duration::ZERO;
+    const MOMENT: Duration = Duration::from_millis(1);
+    let servers: [(&str, Start); 6] = [
         ("epoll", epoll_server),
-        ("ring", || ring_server(Duration::from_millis(1), false)),
+        ("ring", || ring_server(NONE, MOMENT, false)),
         ("ring, sleeps in executor", || {
-            ring_server(Duration::ZERO, false)
+            ring_server(NONE, NONE, false)
         }),
-        ("ring, plain", || {
-            ring_server(Duration::from_millis(1), true)
+        ("ring, spins 50 us", || {
+            ring_server(Duration::from_micros(50), MOMENT, false)
         }),
+        ("ring, plain", || ring_server(NONE, MOMENT, true)),
         ("epoll again", epoll_server),
     ];
-    for (connections, in_flight) in [(1, 1), (16, 64), (64, 1024), (256, 256)] {
+    for (connections, in_flight) in [(1, 1), (16, 64), (64, 1024)] {
         let mut rates = vec![Vec::new(); servers.len()];
         let mut waits = vec![Vec::new(); servers.len()];
         let mut costs = vec![Vec::new(); servers.len()];

@@ -4,6 +4,12 @@
 //! [`Cluster`], a [`Producer`] and a [`Consumer`]. It does not take the place of the official clients: consumers of one
 //! group do not share queues among each other.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "outside the broker threads may block and ask the time"
+)]
+
 pub mod cluster;
 pub mod connection;
 pub mod consumer;
@@ -11,6 +17,8 @@ pub mod error;
 pub mod message;
 pub mod producer;
 pub mod session;
+#[cfg(test)]
+mod testing;
 
 pub use cluster::Cluster;
 pub use connection::Connection;

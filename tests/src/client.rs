@@ -411,6 +411,12 @@ impl Client {
 
     /// Starts a push consumer.
     pub fn consumer(&mut self, consumer: &Consumer<'_>) {
+        self.try_consumer(consumer)
+            .unwrap_or_else(|e| panic!("{consumer:?}: {e}\n{}", self.process.log_end()));
+    }
+
+    /// Starts a push consumer, or tells why the client could not.
+    pub fn try_consumer(&mut self, consumer: &Consumer<'_>) -> Result<(), String> {
         let model = match consumer.model {
             Model::Clustering => "clustering",
             Model::Broadcasting => "broadcasting",
@@ -418,7 +424,7 @@ impl Client {
         let mut verb = json!({"name": consumer.name, "group": consumer.group, "topic": consumer.topic,
             "expression": consumer.expression, "model": model});
         set_from(&mut verb, &consumer.from);
-        self.call("consumer", verb);
+        self.try_call("consumer", verb).map(|_| ())
     }
 
     /// Starts a pull consumer of all queues of a topic; Java only.

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::client::Queue;
 use crate::ports::Ports;
@@ -61,6 +61,7 @@ pub struct Cluster {
     nameserver: String,
     dir: PathBuf,
     ports: Ports,
+    ready_after: Duration,
     _turn: Turn,
 }
 
@@ -74,14 +75,11 @@ impl Cluster {
         };
         let (dir, ports) = (new_dir(), Ports::take());
         let nameserver = format!("127.0.0.1:{}", ports.nameserver());
+        let start = Instant::now();
         let servers = match std::env::var("CORELANE_TESTS_BROKER").as_deref() {
             Ok("apache") => apache_servers(options, &dir, &ports, &nameserver),
             Ok(other) => panic!("CORELANE_TESTS_BROKER={other}: only apache is known"),
-            Err(_) => vec![Server::corelane(
-                "corelane",
-                start_args(options, &dir, &ports),
-                &dir,
-            )],
+            Err(_) => vec![corelane_server(options, &dir, &ports)],
         };
         let mut cluster = Self {
             servers,
@@ -89,9 +87,11 @@ impl Cluster {
             nameserver,
             dir,
             ports,
+            ready_after: Duration::ZERO,
             _turn: turn,
         };
         cluster.wait_ready();
+        cluster.ready_after = start.elapsed();
         cluster
     }
 
@@ -108,6 +108,11 @@ impl Cluster {
     /// The address of the first shard.
     pub fn broker(&self) -> String {
         format!("127.0.0.1:{}", self.ports.broker(0))
+    }
+
+    /// How long the first start took until all shards were registered.
+    pub fn ready_after(&self) -> Duration {
+        self.ready_after
     }
 
     /// Ports that belong to this cluster; those of the broker are the first.
@@ -204,24 +209,19 @@ impl Drop for Cluster {
     }
 }
 
-fn start_args(options: &Options, dir: &Path, ports: &Ports) -> Vec<String> {
-    let mut settings = vec![
-        (
-            "data_dir".to_owned(),
-            dir.join("data").display().to_string(),
-        ),
-        ("listen_address".to_owned(), "127.0.0.1".to_owned()),
-        ("broker_ip".to_owned(), "127.0.0.1".to_owned()),
-        ("port".to_owned(), ports.broker(0).to_string()),
-        ("nameserver_port".to_owned(), ports.nameserver().to_string()),
-        ("shards".to_owned(), options.shards.to_string()),
-        ("segment_bytes".to_owned(), "67108864".to_owned()),
-    ];
-    settings.extend_from_slice(&options.settings);
-    let sets = settings
-        .into_iter()
-        .flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")]);
-    ["start".to_owned()].into_iter().chain(sets).collect()
+fn corelane_server(options: &Options, dir: &Path, ports: &Ports) -> Server {
+    let numbers = [
+        ("port", ports.broker(0)),
+        ("nameserver_port", ports.nameserver()),
+        ("shards", options.shards),
+    ]
+    .map(|(key, number)| (key.to_owned(), number.to_string()));
+    let settings: Vec<(&str, &str)> = numbers
+        .iter()
+        .chain(&options.settings)
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect();
+    Server::corelane("corelane", "start", dir, &settings)
 }
 
 fn apache_servers(options: &Options, dir: &Path, ports: &Ports, nameserver: &str) -> Vec<Server> {
@@ -249,7 +249,7 @@ fn apache_servers(options: &Options, dir: &Path, ports: &Ports, nameserver: &str
 fn apache_setting(key: &str, value: &str) -> String {
     let name = match key {
         "auto_create_topic" => "autoCreateTopicEnable",
-        "cluster_name" => "brokerClusterName",
+        "offset_commit_interval_ms" => "flushConsumerOffsetInterval",
         other => panic!("Apache's name of {other} is not known here"),
     };
     format!("{name}={value}")

@@ -9,6 +9,12 @@
 //! With `CORELANE_TESTS_BROKER=apache` a [`Cluster`] is made of Apache RocketMQ's own broker and NameServer: that is how one
 //! finds out whether a test asks for what RocketMQ does.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "outside the broker threads may block and ask the time"
+)]
+
 pub mod apache;
 pub mod binary;
 pub mod client;

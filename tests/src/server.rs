@@ -32,18 +32,50 @@ impl Server {
         server
     }
 
-    /// Starts `corelane` with these arguments.
-    pub fn corelane<S: Into<String>>(
-        name: &str,
-        args: impl IntoIterator<Item = S>,
-        dir: &Path,
-    ) -> Self {
+    /// Starts `corelane <command>` on this host only, with small segments and these keys of the configuration, which go
+    /// before; its data are in `<name>` in `dir`.
+    pub fn corelane(name: &str, command: &str, dir: &Path, settings: &[(&str, &str)]) -> Self {
+        let data = dir.join(name).display().to_string();
+        let common = [
+            ("data_dir", data.as_str()),
+            ("listen_address", "127.0.0.1"),
+            ("broker_ip", "127.0.0.1"),
+            ("segment_bytes", "67108864"),
+        ];
+        let sets = common
+            .iter()
+            .filter(|(key, _)| settings.iter().all(|(given, _)| given != key))
+            .chain(settings)
+            .flat_map(|(key, value)| ["--set".to_owned(), format!("{key}={value}")]);
         Self::start(
             name,
             binary::corelane(),
-            args.into_iter().map(Into::into).collect(),
+            [command.to_owned()].into_iter().chain(sets).collect(),
             dir,
         )
+    }
+
+    /// Starts a NameServer alone.
+    pub fn nameserver(name: &str, dir: &Path, port: u16) -> Self {
+        Self::corelane(
+            name,
+            "nameserver",
+            dir,
+            &[("nameserver_port", &port.to_string())],
+        )
+    }
+
+    /// Starts a broker of one shard, which is registered with these NameServers as `<name>-0`.
+    pub fn broker(name: &str, dir: &Path, port: u16, nameservers: &str) -> Self {
+        let port = port.to_string();
+        let settings = [
+            ("broker_name", name),
+            ("port", &port),
+            ("shards", "1"),
+            ("nameserver_embedded", "false"),
+            ("nameserver_addresses", nameservers),
+        ];
+        Self::corelane(name, "start", dir, &settings)
     }
 
     /// Starts it with the arguments it had; it must not run.

@@ -1,8 +1,11 @@
 //! The commands and their arguments, as clap reads and explains them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use corelane_client::consumer::Start;
+use corelane_client::{ClientError, Cluster};
 
 use crate::keys;
 
@@ -59,6 +62,59 @@ Examples:
     )]
     Nameserver(ServeArgs),
 
+    /// Create, list, describe and delete topics
+    #[command(subcommand)]
+    Topic(TopicCommand),
+
+    /// List consumer groups
+    #[command(subcommand)]
+    Group(GroupCommand),
+
+    /// Send messages
+    #[command(
+        long_about = "\
+Sends messages and prints where each was stored. Without --body each line of standard input is a message.
+
+A message that is printed was acknowledged by the broker: with flush = sync it is on stable storage.",
+        after_help = "\
+Examples:
+  echo hello | corelane produce Demo
+  corelane produce Demo --body hello --tag greeting --key 42 --property lang=en
+  corelane produce Demo --count 1000 --size 1024 --batch 50      a thousand messages of 1 KiB, fifty in a frame"
+    )]
+    Produce(ProduceArgs),
+
+    /// Receive messages
+    #[command(
+        long_about = "\
+Receives the messages of all queues of a topic and prints their bodies, each on a line, until --count messages came, none \
+came for --timeout-ms, or SIGINT.
+
+What was printed is committed for the group. It begins where the group stands, or with --from elsewhere. It does not \
+share queues with other consumers of its group: give it a group of its own.",
+        after_help = "\
+Examples:
+  corelane consume Demo
+  corelane consume Demo --from first --count 10 --json
+  corelane consume Demo --group audit --tag 'paid || refunded'
+  corelane consume Demo --sql \"amount > 100 AND lang = 'en'\""
+    )]
+    Consume(ConsumeArgs),
+
+    /// Print what lies in a data directory
+    #[command(
+        long_about = "\
+Prints what lies in the logs of a data directory, record by record, in the order in which it was written. It only reads, \
+and so can run beside a broker, or when a broker does not start. Each group is checked; the end of the sound part is \
+said at the end, and it is a failure when the checkpoint knows of more.",
+        after_help = "\
+Examples:
+  corelane dump ./corelane-data
+  corelane dump ./corelane-data/shard-0 --topic Demo --json
+  corelane dump ./corelane-data --groups --states"
+    )]
+    Dump(DumpArgs),
+
     /// Show and check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -84,6 +140,268 @@ pub struct ServeArgs {
     /// Show every flag
     #[arg(long)]
     pub help_all: bool,
+}
+
+/// How a cluster is reached.
+#[derive(Args)]
+pub struct ClusterArgs {
+    /// The NameServers, host:port, several separated by ';'
+    #[arg(
+        short,
+        long,
+        value_name = "ADDRESS",
+        env = "NAMESRV_ADDR",
+        default_value = "127.0.0.1:9876"
+    )]
+    pub nameserver: String,
+
+    /// How long a request may take
+    #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    pub request_timeout_ms: u64,
+}
+
+impl ClusterArgs {
+    /// The cluster.
+    pub fn open(&self) -> Result<Cluster, ClientError> {
+        Cluster::new(
+            &self.nameserver,
+            Duration::from_millis(self.request_timeout_ms),
+        )
+    }
+}
+
+#[derive(Subcommand)]
+pub enum TopicCommand {
+    /// Create a topic, or change its queues
+    #[command(after_help = "\
+Examples:
+  corelane topic create Orders
+  corelane topic create Orders --queues 16 --cluster DefaultCluster")]
+    Create {
+        /// Its name
+        topic: String,
+
+        /// Queues on each broker
+        #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(i32).range(1..=65_536))]
+        queues: i32,
+
+        /// Who may use it: rw, r (consumers only) or w (producers only)
+        #[arg(long, value_name = "WHO", default_value = "rw", value_parser = ["rw", "r", "w"])]
+        perm: String,
+
+        /// An attribute, such as message.type=FIFO; may be given often
+        #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = key_value)]
+        attributes: Vec<(String, String)>,
+
+        /// On the brokers of this cluster only
+        #[arg(long, value_name = "NAME")]
+        cluster: Option<String>,
+
+        #[command(flatten)]
+        at: ClusterArgs,
+
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// List the topics
+    List {
+        /// Also those that brokers and consumer groups have for themselves
+        #[arg(short, long)]
+        all: bool,
+
+        #[command(flatten)]
+        at: ClusterArgs,
+
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Show the queues of a topic and their offsets
+    Describe {
+        /// Its name
+        topic: String,
+
+        #[command(flatten)]
+        at: ClusterArgs,
+
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Delete a topic with its messages
+    Delete {
+        /// Its name
+        topic: String,
+
+        /// From the brokers of this cluster only
+        #[arg(long, value_name = "NAME")]
+        cluster: Option<String>,
+
+        #[command(flatten)]
+        at: ClusterArgs,
+
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum GroupCommand {
+    /// List the consumer groups
+    List {
+        #[command(flatten)]
+        at: ClusterArgs,
+
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+pub struct ProduceArgs {
+    /// The topic; created by the first message if the broker does so
+    pub topic: String,
+
+    /// The body; without it, each line of standard input is one
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "size")]
+    pub body: Option<String>,
+
+    /// A body of so many bytes, made up
+    #[arg(long, value_name = "BYTES")]
+    pub size: Option<usize>,
+
+    /// Send so many messages: with --body or --size the same again and again, else so many lines
+    #[arg(short, long, value_name = "N")]
+    pub count: Option<u64>,
+
+    /// A tag, for filters
+    #[arg(short, long)]
+    pub tag: Option<String>,
+
+    /// A key, for queries; may be given often
+    #[arg(short, long = "key", value_name = "KEY")]
+    pub keys: Vec<String>,
+
+    /// A property; may be given often
+    #[arg(short, long = "property", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub properties: Vec<(String, String)>,
+
+    /// Deliver later: the delay level, from 1
+    #[arg(long, value_name = "LEVEL", default_value_t = 0)]
+    pub delay_level: u32,
+
+    /// Send to queues with this number only
+    #[arg(long, value_name = "N")]
+    pub queue: Option<i32>,
+
+    /// Send so many messages in one frame
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub batch: u32,
+
+    /// The producer group
+    #[arg(long, value_name = "NAME", default_value = "corelane_produce")]
+    pub group: String,
+
+    #[command(flatten)]
+    pub at: ClusterArgs,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct ConsumeArgs {
+    /// The topic
+    pub topic: String,
+
+    /// The consumer group
+    #[arg(short, long, value_name = "NAME", default_value = "corelane_consume")]
+    pub group: String,
+
+    /// Begin at the `first` message, behind the `last`, or at a time in ms since 1970
+    #[arg(long, value_name = "first|last|MS", value_parser = start)]
+    pub from: Option<Start>,
+
+    /// End after so many messages
+    #[arg(short, long, value_name = "N")]
+    pub count: Option<u64>,
+
+    /// End when no message came for so long
+    #[arg(long, value_name = "MS")]
+    pub timeout_ms: Option<u64>,
+
+    /// Messages with one of these tags only, written 'a || b'
+    #[arg(short, long, value_name = "TAGS", conflicts_with = "sql")]
+    pub tag: Option<String>,
+
+    /// Messages of which this SQL92 expression over properties is true
+    #[arg(long, value_name = "EXPRESSION")]
+    pub sql: Option<String>,
+
+    /// Leave the group's offsets as they are
+    #[arg(long)]
+    pub no_commit: bool,
+
+    #[command(flatten)]
+    pub at: ClusterArgs,
+
+    /// Print JSON: everything that is known of a message
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct DumpArgs {
+    /// A data directory, or the directory of one shard in it
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+
+    /// Messages of this topic only
+    #[arg(short, long)]
+    pub topic: Option<String>,
+
+    /// End after so many messages of each shard
+    #[arg(short, long, value_name = "N")]
+    pub count: Option<u64>,
+
+    /// Also the groups in which records were written
+    #[arg(long)]
+    pub groups: bool,
+
+    /// Also what the broker keeps beside messages
+    #[arg(long)]
+    pub states: bool,
+
+    /// Print JSON: everything that is known of a record
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+            Ok((key.to_owned(), value.to_owned()))
+        }
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+fn start(text: &str) -> Result<Start, String> {
+    match text {
+        "first" => Ok(Start::First),
+        "last" => Ok(Start::Last),
+        time => time
+            .parse()
+            .map(Start::Time)
+            .map_err(|_| "expected first, last, or a time in ms since 1970".to_owned()),
+    }
 }
 
 #[derive(Subcommand)]

@@ -3,17 +3,28 @@
 //! A command prints what was asked for on standard output and everything else on standard error. It ends with 0, with 1
 //! when it failed (one line says why and what to do), or with 2 when its arguments make no sense.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "outside the broker threads may block and ask the time"
+)]
+
 mod cli;
 mod config;
+mod consume;
+mod dump;
 mod keys;
+mod message;
 mod output;
+mod produce;
 mod serve;
+mod topic;
 
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, GroupCommand};
 use output::{Failure, Output};
 
 fn main() -> ExitCode {
@@ -32,6 +43,11 @@ fn run(command: Command, matches: &clap::ArgMatches) -> Result<(), Failure> {
     match command {
         Command::Start(args) => serve::start(&args, &keys::flags(matches)),
         Command::Nameserver(args) => serve::nameserver(&args, &keys::flags(matches)),
+        Command::Topic(command) => topic::run(command),
+        Command::Group(GroupCommand::List { at, json }) => topic::list_groups(&at, json),
+        Command::Produce(args) => produce::run(&args),
+        Command::Consume(args) => consume::run(&args),
+        Command::Dump(args) => dump::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Version { json } => version(json),
     }

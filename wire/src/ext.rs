@@ -87,6 +87,7 @@ pub(crate) enum RawFields<'a> {
 impl<'a> Iterator for RawFields<'a> {
     type Item = (RawText<'a>, RawText<'a>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match self {
             Self::Json { cursor, first } => loop {
@@ -117,6 +118,7 @@ pub(crate) enum RawText<'a> {
 
 impl<'a> RawText<'a> {
     /// The bytes without escapes.
+    #[inline]
     pub(crate) fn bytes(&self) -> Cow<'a, [u8]> {
         match self {
             Self::Text(text) => match text.to_str() {
@@ -179,6 +181,7 @@ pub(crate) trait FieldType<'a>: Sized {
 macro_rules! integer_field {
     ($type:ty, $name:literal) => {
         impl<'a> FieldType<'a> for $type {
+            #[inline]
             fn parse(raw: RawText<'a>, name: &'static str) -> Result<Option<Self>, FieldError> {
                 match parse_integer(&raw.bytes()) {
                     Ok(None) => Ok(None),
@@ -200,6 +203,7 @@ integer_field!(i32, "integer of 32 bits");
 integer_field!(i64, "integer of 64 bits");
 
 /// An empty value is none: the binary form cannot say more.
+#[inline]
 fn parse_integer(bytes: &[u8]) -> Result<Option<i64>, ()> {
     let (negative, digits) = match bytes {
         [] => return Ok(None),
@@ -242,6 +246,7 @@ impl<'a> FieldType<'a> for bool {
 }
 
 impl<'a> FieldType<'a> for Text<'a> {
+    #[inline]
     fn parse(raw: RawText<'a>, name: &'static str) -> Result<Option<Self>, FieldError> {
         raw.text()
             .map(Some)
@@ -254,6 +259,7 @@ impl<'a> FieldType<'a> for Text<'a> {
 }
 
 impl<'a, T: FieldType<'a>> FieldType<'a> for Option<T> {
+    #[inline]
     fn parse(raw: RawText<'a>, name: &'static str) -> Result<Option<Self>, FieldError> {
         Ok(T::parse(raw, name)?.map(Some))
     }

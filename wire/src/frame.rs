@@ -140,7 +140,15 @@ impl<'a> Frame<'a> {
         let mut first = true;
         while let Some(name) = cursor.name(first)? {
             first = false;
-            match name.to_str().as_ref() {
+            let unescaped;
+            let name = match name.as_plain() {
+                Some(name) => name,
+                None => {
+                    unescaped = name.to_str();
+                    &unescaped
+                }
+            };
+            match name {
                 "code" => code = int(cursor.value()?)?,
                 "language" => frame.language = language(cursor.value()?),
                 "version" => frame.version = int(cursor.value()?)?.unwrap_or(0),

@@ -40,6 +40,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next byte that is not white space, without passing it.
+    #[inline]
     pub(crate) fn peek(&mut self) -> Option<u8> {
         let bytes = self.text.as_bytes();
         while let Some(&byte) = bytes.get(self.at) {
@@ -52,6 +53,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Passes `byte` if it is what comes next.
+    #[inline]
     pub(crate) fn eat(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         self.at += usize::from(found);
@@ -60,6 +62,7 @@ impl<'a> Cursor<'a> {
 
     /// The name of the next member of an object, the comma before it and the colon after it passed; `None` at the object's
     /// end, which is the closing brace (not passed) or the end of the text.
+    #[inline]
     pub(crate) fn name(&mut self, first: bool) -> Scan<Option<Text<'a>>> {
         match self.peek() {
             None | Some(b'}') => return Ok(None),
@@ -78,6 +81,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The value that comes next.
+    #[inline]
     pub(crate) fn value(&mut self) -> Scan<Value<'a>> {
         match self.peek() {
             Some(b'"') => Ok(Value::Text(self.string()?)),
@@ -123,17 +127,25 @@ impl<'a> Cursor<'a> {
     }
 
     /// The string whose opening quote comes next.
+    #[inline]
     fn string(&mut self) -> Scan<Text<'a>> {
-        let bytes = self.text.as_bytes();
         let from = self.at + 1;
-        let mut at = from;
-        let mut escaped = false;
+        let at = find_quote_or_backslash(self.text.as_bytes(), from);
+        if self.text.as_bytes().get(at) == Some(&b'"') {
+            self.at = at + 1;
+            return Ok(Text::plain(self.slice(from, at)));
+        }
+        self.escaped_string(from, at)
+    }
+
+    /// The rest of a string that begins at `from` and has its first escape at `at`.
+    fn escaped_string(&mut self, from: usize, mut at: usize) -> Scan<Text<'a>> {
+        let bytes = self.text.as_bytes();
         loop {
             at = find_quote_or_backslash(bytes, at);
             match bytes.get(at) {
                 Some(b'"') => break,
                 Some(_) => {
-                    escaped = true;
                     at += match bytes.get(at + 1) {
                         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
                         Some(b'u') if hex4(bytes.get(at + 2..)).is_some() => 6,
@@ -144,12 +156,7 @@ impl<'a> Cursor<'a> {
             }
         }
         self.at = at + 1;
-        let raw = self.slice(from, at);
-        Ok(if escaped {
-            Text::escaped(raw)
-        } else {
-            Text::plain(raw)
-        })
+        Ok(Text::escaped(self.slice(from, at)))
     }
 
     /// Passes the object or array that comes next. Of what is in it, strings, brackets and the bounds of depth are checked.
@@ -189,6 +196,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    #[inline]
     fn slice(&self, from: usize, to: usize) -> &'a str {
         self.text.get(from..to).unwrap_or_default()
     }
@@ -204,6 +212,7 @@ fn is_number(word: &[u8]) -> bool {
 
 /// The index of the next quote or backslash at or after `at`, or the length: eight bytes at a time, since most of a header is
 /// inside strings.
+#[inline]
 fn find_quote_or_backslash(bytes: &[u8], mut at: usize) -> usize {
     while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*chunk);
@@ -220,6 +229,7 @@ fn find_quote_or_backslash(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// The high bit of every byte of `word` that equals `byte`; bits above the lowest such byte may be wrong.
+#[inline]
 pub(crate) fn bytes_equal(word: u64, byte: u8) -> u64 {
     const LOW: u64 = 0x0101_0101_0101_0101;
     let diff = word ^ (LOW * u64::from(byte));

@@ -191,10 +191,15 @@ fn unescape_unicode(bytes: &[u8]) -> (char, usize) {
 
 /// The value of four hexadecimal digits.
 pub(crate) fn hex4(bytes: Option<&[u8]>) -> Option<u32> {
-    let digits = bytes?.get(..4)?;
     let mut value = 0;
-    for &digit in digits {
-        value = value << 4 | char::from(digit).to_digit(16)?;
+    for digit in *bytes?.first_chunk::<4>()? {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            b'A'..=b'F' => digit - b'A' + 10,
+            _ => return None,
+        };
+        value = value << 4 | u32::from(digit);
     }
     Some(value)
 }

@@ -1,5 +1,10 @@
 //! What the configuration asks of the host.
 
+#![allow(
+    clippy::disallowed_types,
+    reason = "asks the host for its address, once at start"
+)]
+
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 /// The IPv4 address from which this host would reach the outside; none where it has no way there. Nothing is sent:

@@ -1,5 +1,10 @@
 //! From the sources to a checked configuration: which source wins, and what is wrong with the others.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "reads the configuration file, once at start"
+)]
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};

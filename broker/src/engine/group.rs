@@ -32,13 +32,15 @@ pub struct Groups {
     changed_wall_ms: i64,
 }
 
-impl Groups {
+impl Default for Groups {
     /// The groups of the system.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let by_name = SYSTEM_GROUPS.iter().map(|group| ((*group).to_owned(), config(group))).collect();
         Self { by_name, version: 1, changed_wall_ms: 0 }
     }
+}
 
+impl Groups {
     /// The group of that name.
     pub fn get(&self, group: &str) -> Option<&SubscriptionGroupConfig> {
         self.by_name.get(group)
@@ -50,7 +52,7 @@ impl Groups {
     }
 
     /// How many groups there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.by_name.len()
     }
 

@@ -5,7 +5,8 @@
 //! runs on io_uring and in a simulation alike.
 //!
 //! What waits lies in ordered structures of its own: answers that wait for the log (`held`), pulls that wait for a
-//! message (`hold`), requests that wait for the disk. All of them are bounded.
+//! message (`hold`), requests that wait for the disk. All of them are bounded. Messages that wait for their time lie in the
+//! log (`delay`).
 //!
 //! One turn of a host: any number of [`Engine::handle`], [`Engine::opened`], [`Engine::closed`]; then the log's writes are
 //! submitted, and as they complete, [`Engine::settle`]; [`Engine::on_read`] when a read is done; [`Engine::on_time`] when
@@ -14,6 +15,7 @@
 mod admin;
 mod calls;
 pub mod client;
+mod delay;
 pub mod filter;
 mod forbidden;
 pub mod group;
@@ -28,6 +30,7 @@ mod pull;
 mod reply;
 mod reset;
 mod send;
+mod send_back;
 pub mod settings;
 mod state;
 mod stats;
@@ -49,6 +52,7 @@ use corelane_wire::{Frame, FrameError};
 use crate::log::{Entry, Log, Position, QueueRef, ReadId, Slice};
 use calls::Calls;
 use client::Clients;
+use delay::Delays;
 use filter::Filter;
 use forbidden::Forbidden;
 use group::Groups;
@@ -86,6 +90,7 @@ pub struct Engine {
     held_pulls: HeldPulls,
     calls: Calls,
     transactions: Transactions,
+    delays: Delays,
     waiting_reads: HashMap<ReadId, Vec<WaitingRead>>,
     filter_all: Rc<Filter>,
     store_host: Host,
@@ -121,7 +126,7 @@ impl Engine {
     pub fn new(settings: Settings) -> Self {
         Self {
             topics: Topics::new(&settings),
-            groups: Groups::new(),
+            groups: Groups::default(),
             offsets: Offsets::default(),
             pulled: Offsets::default(),
             resets: Offsets::default(),
@@ -133,6 +138,7 @@ impl Engine {
             held_pulls: HeldPulls::default(),
             calls: Calls::default(),
             transactions: Transactions::default(),
+            delays: Delays::new(&settings),
             waiting_reads: HashMap::new(),
             filter_all: Rc::new(Filter::All),
             store_host: Host::from(settings.store_host),
@@ -204,6 +210,8 @@ impl Engine {
         let req = Request { to: ReplyTo::new(connection, frame), frame, bytes };
         let result = match frame.code {
             request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => self.send(turn, &req),
+            request::CONSUMER_SEND_MSG_BACK => self.send_back(turn, &req),
+            request::RECALL_MESSAGE => self.recall(turn, &req),
             request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => self.pull(turn, &req, may_hold),
             request::END_TRANSACTION => self.end_transaction(turn, &req),
             request::SEND_REPLY_MESSAGE | request::SEND_REPLY_MESSAGE_V2 => self.send_reply(turn, &req),
@@ -252,6 +260,7 @@ impl Engine {
 
     /// A read that requests waited for is done.
     pub fn on_read(&mut self, turn: &mut Turn<'_>, read: ReadId) {
+        self.delays.read_done(read);
         for waiting in self.waiting_reads.remove(&read).unwrap_or_default() {
             self.dispatch(turn, waiting.connection, &waiting.frame, true);
         }
@@ -264,6 +273,7 @@ impl Engine {
         self.end_overdue_calls(turn);
         self.check_transactions(turn);
         self.held.expire(turn.now.mono_ms, turn.out);
+        self.deliver_due(turn);
         if self.offsets.is_dirty() && turn.now.mono_ms >= self.next_offset_flush_mono_ms {
             self.journal_dirty_offsets(turn);
         }
@@ -287,7 +297,8 @@ impl Engine {
         let registrations = self.held.deadline_mono_ms().unwrap_or(i64::MAX);
         let calls = self.calls.deadline_mono_ms().unwrap_or(i64::MAX);
         let transactions = self.transactions.deadline_mono_ms().unwrap_or(i64::MAX);
-        flush.min(holds).min(registrations).min(calls).min(transactions).min(self.next_scan_mono_ms)
+        let work = calls.min(transactions).min(self.delays.deadline_mono_ms());
+        flush.min(holds).min(registrations).min(work).min(self.next_scan_mono_ms)
     }
 
     /// Writes down what would otherwise wait: the host is about to end.

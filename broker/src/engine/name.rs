@@ -21,10 +21,15 @@ pub const AUTO_CREATE_TOPIC: &str = "TBW102";
 /// Where the clients' traces go.
 pub const TRACE_TOPIC: &str = "RMQ_SYS_TRACE_TOPIC";
 
+/// Where messages wait for the delay of their level; one queue a level.
+pub const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
+/// What the topics in which timers wait begin with.
+pub const TIMER_TOPIC: &str = "rmq_sys_wheel_timer";
+
 /// Topics of the system by name; those with [`SYSTEM_PREFIX`] come on top.
 pub const SYSTEM_TOPICS: [&str; 10] = [
     AUTO_CREATE_TOPIC,
-    "SCHEDULE_TOPIC_XXXX",
+    SCHEDULE_TOPIC,
     "BenchmarkTest",
     "RMQ_SYS_TRANS_HALF_TOPIC",
     TRACE_TOPIC,
@@ -37,7 +42,7 @@ pub const SYSTEM_TOPICS: [&str; 10] = [
 
 /// Topics that clients may not send to.
 const NOT_FOR_CLIENTS: [&str; 6] = [
-    "SCHEDULE_TOPIC_XXXX",
+    SCHEDULE_TOPIC,
     "RMQ_SYS_TRANS_HALF_TOPIC",
     "RMQ_SYS_TRANS_OP_HALF_TOPIC",
     "TRANS_CHECK_MAX_TIME_TOPIC",
@@ -52,7 +57,7 @@ pub fn is_system_topic(topic: &str) -> bool {
 
 /// Whether clients may send to a topic.
 pub fn is_for_clients(topic: &str) -> bool {
-    !NOT_FOR_CLIENTS.contains(&topic)
+    !NOT_FOR_CLIENTS.contains(&topic) && !topic.starts_with(TIMER_TOPIC)
 }
 
 /// Whether a topic is one of a group's own (retry or dead letters).

@@ -97,7 +97,8 @@ impl Engine {
             return Ok(());
         }
         let filter = self.pull_filter(&header, &group, &topic, broadcast)?;
-        if header.sys_flag & pull_flag::COMMIT_OFFSET != 0 && may_hold && header.commit_offset >= 0 {
+        let room = self.offsets.count() < self.settings.max_offsets;
+        if header.sys_flag & pull_flag::COMMIT_OFFSET != 0 && may_hold && header.commit_offset >= 0 && room {
             self.offsets.commit(&group, &topic, header.queue_id, header.commit_offset);
         }
 
@@ -129,7 +130,10 @@ impl Engine {
             return Ok(());
         }
         if found.code == response::SUCCESS {
-            self.pulled.load(&group, &topic, header.queue_id, found.next);
+            // Only beside a committed offset, so that there are never more of them than of those.
+            if self.offsets.get(&group, &topic, header.queue_id).is_some() {
+                self.pulled.load(&group, &topic, header.queue_id, found.next);
+            }
             self.stats.got(&group, &topic, found.messages, found.bytes, turn.now.wall_ms);
         } else {
             self.stats.missed(turn.now.wall_ms);

@@ -9,11 +9,12 @@ use corelane_wire::batch;
 use corelane_wire::body::TopicConfig;
 use corelane_wire::code::{perm, request, response, sys_flag};
 use corelane_wire::header::send::SendMessageRequest;
-use corelane_wire::message_id::OffsetId;
+use corelane_wire::message_id::{OffsetId, RecallHandle};
 use corelane_wire::properties::{Edit, Properties, name as property};
 use corelane_wire::record::{Host, MAX_PROPERTIES_BYTES};
 use corelane_wire::{ExtHeader, Text};
 
+use super::delay::{Asked, Due, Taken};
 use super::position::no_topic;
 use super::store::NewMessage;
 use super::turn::{Effect, Refusal, Request, Turn};
@@ -31,6 +32,8 @@ pub(super) struct Target<'a> {
     pub queue_id: i32,
     /// The log's reference of that queue.
     pub queue: QueueRef,
+    /// A group gave up on the message: it goes to its dead letters.
+    pub dead: bool,
 }
 
 impl Engine {
@@ -72,7 +75,7 @@ impl Engine {
         target: &Target<'_>,
     ) -> Result<(), Refusal> {
         let received = header.properties.map_or(Properties::from_plain(""), Properties::from_text);
-        let [unique_key, wait, tags, transaction, delay, timer_secs, timer_ms, timer_at] = received.find([
+        let [unique_key, wait, tags, transaction, level, delay_secs, delay_ms, deliver_ms, out_ms] = received.find([
             property::UNIQ_KEY,
             property::WAIT,
             property::TAGS,
@@ -81,12 +84,12 @@ impl Engine {
             property::TIMER_DELAY_SEC,
             property::TIMER_DELAY_MS,
             property::TIMER_DELIVER_MS,
+            property::TIMER_OUT_MS,
         ]);
         let is_half = transaction.is_some_and(|value| value.to_str().eq_ignore_ascii_case("true"));
-        let is_delayed = delay.is_some_and(|level| level.to_str() != "0") || timer_secs.or(timer_ms).or(timer_at).is_some();
-        if is_delayed && !is_half {
-            return Err(not_served("delayed messages"));
-        }
+        let asked = Asked { level, delay_secs, delay_ms, deliver_ms, out_ms };
+        // A transaction knows no delay.
+        let due = if target.dead || is_half { Due::Now } else { self.due(turn.now.wall_ms, &asked)? };
         let made = unique_key.is_none().then(|| self.new_unique_key());
         let unique_key = unique_key.unwrap_or(Text::plain(made.as_deref().unwrap_or_default()));
         let cluster = self.settings.cluster_name.clone();
@@ -95,6 +98,7 @@ impl Engine {
             (property::TRACE_ON, "true"),
             (property::CLUSTER, &*cluster),
             (property::UNIQ_KEY, made.as_deref().unwrap_or_default()),
+            (property::DELAY, if target.dead { "-1" } else { "" }),
         ];
         let properties = Edit { received, without: &[property::POP_CK], append: &append };
         let message = NewMessage {
@@ -111,11 +115,26 @@ impl Engine {
             body: req.frame.body,
             properties,
         };
-        let stored = match is_half {
-            true => self.store_half(turn, message, &header.producer_group.to_str(), &unique_key.to_str())?,
-            false => self.store(turn, &message)?,
+        let taken = match is_half {
+            true => {
+                let group = header.producer_group.to_str();
+                let appended = self.store_half(turn, message, &group, &unique_key.to_str())?;
+                Taken { appended, timer_out_ms: None }
+            }
+            false => self.store_due(turn, &message, due)?,
         };
+        let stored = taken.appended;
         let id = OffsetId { store_host: self.store_host, offset: stored.position as i64 }.encode();
+        let recall_handle = taken.timer_out_ms.filter(|_| !target.topic.starts_with(name::RETRY_PREFIX)).map(|out_ms| {
+            let handle = RecallHandle {
+                topic: target.topic.to_string(),
+                broker_name: self.settings.broker_name.clone(),
+                // Behind the rounded time, so that it rounds to that again.
+                deliver_ms: out_ms + 1,
+                unique_key: unique_key.to_str().into_owned(),
+            };
+            handle.encode()
+        });
         let waits = wait.is_none_or(|wait| !wait.to_str().eq_ignore_ascii_case("false"));
         let queue_id = target.queue_id;
         self.reply_when_durable(turn, req.to, stored.end, 0, waits, |out| {
@@ -126,6 +145,9 @@ impl Engine {
             fields.field("transactionId", &unique_key.to_str());
             fields.field("MSG_REGION", REGION);
             fields.field("TRACE_ON", "true");
+            if let Some(handle) = &recall_handle {
+                fields.field("recallHandle", handle);
+            }
             fields.finish(0);
         });
         Ok(())
@@ -179,6 +201,7 @@ impl Engine {
     pub(super) fn target<'h>(&mut self, turn: &mut Turn<'_>, header: &SendMessageRequest<'h>) -> Result<Target<'h>, Refusal> {
         let mut topic = header.topic.to_str();
         let mut queue_id = header.queue_id;
+        let mut dead = false;
         if self.topics.get(&topic).is_none() {
             name::check_topic(&topic)?;
         }
@@ -196,7 +219,7 @@ impl Engine {
             if header.reconsume_times.is_some_and(|times| times > most) {
                 let dlq = format!("{}{group}", name::DLQ_PREFIX);
                 self.ensure_topic(turn, &dlq, 1)?;
-                (topic, queue_id) = (dlq.into(), 0);
+                (topic, queue_id, dead) = (dlq.into(), 0, true);
             } else {
                 let queues = config.retry_queue_nums.max(1);
                 self.ensure_topic(turn, &topic, queues)?;
@@ -219,7 +242,7 @@ impl Engine {
             ));
         }
         let queue = known.queue(turn.log, queue_id);
-        Ok(Target { topic, queue_id, queue })
+        Ok(Target { topic, queue_id, queue, dead })
     }
 
     /// A readable and writable topic, made where it is missing.
@@ -240,13 +263,14 @@ impl Engine {
         };
         let queues = header.default_topic_queue_nums.min(template.write_queue_nums).max(0);
         let mut config = topic::config(name, queues, template.perm & !perm::INHERIT);
-        config.topic_filter_type = template.topic_filter_type.clone();
+        config.topic_filter_type = template.topic_filter_type;
         tracing::info!(topic = name, queues, "the topic is made by a send");
         self.put_topic(turn, config)?;
         turn.out.effect(Effect::Register { version: self.topics.version() });
         Ok(())
     }
 
+    /// Where a message that comes with a request was born.
     pub(super) fn born_host(&self, req: &Request<'_>) -> Host {
         self.clients.address(req.to.connection).map_or(self.store_host, Host::from)
     }
@@ -280,10 +304,6 @@ fn batched<'a>(
         body: message.body,
         properties: Edit { received, without: &[], append: &[] },
     }
-}
-
-fn not_served(what: &str) -> Refusal {
-    Refusal::new(response::MESSAGE_ILLEGAL, format!("{what} are not served by this version"))
 }
 
 /// The refusal for properties that no record can hold.

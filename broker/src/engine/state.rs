@@ -7,8 +7,7 @@
 use corelane_wire::body::{SubscriptionGroupConfig, TopicConfig};
 use corelane_wire::code::response;
 
-use super::Engine;
-use super::{forbidden, reset, transaction};
+use super::{Engine, delay, forbidden, reset, transaction};
 use super::turn::{Refusal, Turn};
 use crate::log::{AppendError, Log, Position, Replay, ReplayError, StateWriter};
 
@@ -36,10 +35,19 @@ impl Engine {
         if self.topics.get(&config.topic_name).is_some_and(|topic| topic.config == config) {
             return Ok(None);
         }
-        if self.topics.get(&config.topic_name).is_none() && self.topics.len() >= self.settings.max_topics {
+        if self.topics.get(&config.topic_name).is_none() && self.topics.count() >= self.settings.max_topics {
             return Err(Refusal::new(
                 response::SYSTEM_ERROR,
-                format!("this broker has {} topics already, and max_topics allows no more", self.topics.len()),
+                format!("this broker has {} topics already, and max_topics allows no more", self.topics.count()),
+            ));
+        }
+        let before = self.topics.get(&config.topic_name).map_or(0, |topic| topic.queue_count());
+        let after = config.read_queue_nums.max(config.write_queue_nums);
+        let queues = self.topics.queues() + i64::from(after) - i64::from(before);
+        if after > before && queues > self.settings.max_queues as i64 {
+            return Err(Refusal::new(
+                response::SYSTEM_ERROR,
+                format!("the topics of this broker would have {queues} queues, and max_queues allows {}", self.settings.max_queues),
             ));
         }
         let end = turn.log.append_state(TOPIC_PUT, &config.to_json())?;
@@ -68,10 +76,10 @@ impl Engine {
         if self.groups.get(&config.group_name) == Some(&config) {
             return Ok(None);
         }
-        if self.groups.get(&config.group_name).is_none() && self.groups.len() >= self.settings.max_groups {
+        if self.groups.get(&config.group_name).is_none() && self.groups.count() >= self.settings.max_groups {
             return Err(Refusal::new(
                 response::SYSTEM_ERROR,
-                format!("this broker has {} groups already, and max_groups allows no more", self.groups.len()),
+                format!("this broker has {} groups already, and max_groups allows no more", self.groups.count()),
             ));
         }
         let end = turn.log.append_state(GROUP_PUT, &config.to_json())?;
@@ -156,6 +164,7 @@ impl Engine {
             encode_offsets(&self.offsets, group, topic, &mut payload);
             writer.push(OFFSETS, &payload);
         }
+        self.delays.snapshot(&mut writer);
         for (group, topic, _) in self.resets.iter() {
             payload.clear();
             encode_offsets(&self.resets, group, topic, &mut payload);
@@ -205,6 +214,7 @@ impl Engine {
             transaction::ENDED | transaction::CHECKED | transaction::PENDING => {
                 self.transactions.apply(kind, payload).ok_or("a record of transactions is cut short")?;
             }
+            kind if delay::STATE_KINDS.contains(&kind) => self.apply_delay(log, kind, payload)?,
             other => return Err(format!("unknown kind {other} of state record")),
         }
         Ok(())

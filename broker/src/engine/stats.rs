@@ -1,12 +1,15 @@
 //! What is counted for people and their tools: messages in and out, of the broker, of topics, and of groups in topics.
 //!
 //! A [`Window`] is a ring of buckets that are filled as events come; nothing is sampled and nothing runs while nothing
-//! happens. A topic or a group in a topic that was never used takes no memory; one that was takes less than 1 KiB. Days are
+//! happens. A topic or a group in a topic that was never used takes no memory; one that was takes about 1 KiB. Days are
 //! those of UTC. All of it begins at 0 with every start.
 
 use std::collections::HashMap;
 
 use corelane_wire::body::{BrokerStatsData, BrokerStatsItem};
+
+/// Groups in topics that are counted one by one; what comes on top of them is counted in the broker's figures only.
+const MAX_GROUP_SERIES: usize = 50_000;
 
 const SECOND_MS: i64 = 1_000;
 const MINUTE_MS: i64 = 60 * SECOND_MS;
@@ -196,7 +199,7 @@ struct Broker {
 /// What a group did in a topic.
 struct GroupSeries {
     got: Series,
-    sent_back: Series,
+    sent_back: Option<Box<Series>>,
 }
 
 /// The statistics of a shard.
@@ -205,6 +208,7 @@ pub struct Stats {
     broker: Option<Box<Broker>>,
     topics: HashMap<String, Box<Series>>,
     groups: HashMap<String, HashMap<String, Box<GroupSeries>>>,
+    group_series: usize,
 }
 
 impl Stats {
@@ -255,10 +259,11 @@ impl Stats {
     }
 
     /// A group sent a message back.
-    #[allow(dead_code, reason = "for CONSUMER_SEND_MSG_BACK")]
     pub fn sent_back(&mut self, group: &str, topic: &str, wall_ms: i64) {
         let sum = Sum { events: 1, messages: 1, bytes: 0 };
-        self.count_group(group, topic, wall_ms, |series| series.sent_back.add(wall_ms, sum));
+        self.count_group(group, topic, wall_ms, |series| {
+            series.sent_back.get_or_insert_with(|| Box::new(Series::new(wall_ms))).add(wall_ms, sum);
+        });
     }
 
     /// Names are made owned only for what is counted the first time.
@@ -267,7 +272,11 @@ impl Stats {
             count(series);
             return;
         }
-        let mut series = Box::new(GroupSeries { got: Series::new(wall_ms), sent_back: Series::new(wall_ms) });
+        if self.group_series >= MAX_GROUP_SERIES {
+            return;
+        }
+        self.group_series += 1;
+        let mut series = Box::new(GroupSeries { got: Series::new(wall_ms), sent_back: None });
         count(&mut series);
         self.groups.entry(group.to_owned()).or_default().insert(topic.to_owned(), series);
     }
@@ -275,12 +284,13 @@ impl Stats {
     pub(super) fn remove_topic(&mut self, topic: &str) {
         self.topics.remove(topic);
         for topics in self.groups.values_mut() {
-            topics.remove(topic);
+            self.group_series -= usize::from(topics.remove(topic).is_some());
         }
+        self.groups.retain(|_, topics| !topics.is_empty());
     }
 
     pub(super) fn remove_group(&mut self, group: &str) {
-        self.groups.remove(group);
+        self.group_series -= self.groups.remove(group).map_or(0, |topics| topics.len());
     }
 
     /// Messages a second that came into a topic, over the last minute.
@@ -312,7 +322,10 @@ impl Stats {
             "GROUP_GET_NUMS" | "GROUP_GET_SIZE" | "SNDBCK_PUT_NUMS" => {
                 let (topic, group) = key.split_once('@')?;
                 let series = self.groups.get_mut(group)?.get_mut(topic)?;
-                if item == "SNDBCK_PUT_NUMS" { &mut series.sent_back } else { &mut series.got }
+                match item {
+                    "SNDBCK_PUT_NUMS" => series.sent_back.as_mut()?,
+                    _ => &mut series.got,
+                }
             }
             _ => return None,
         };
@@ -383,6 +396,9 @@ mod tests {
         let data = stats.data("GROUP_GET_NUMS", "t@g", NOON_MS).unwrap();
         assert_eq!((data.stats_minute.sum, data.stats_minute.avgpt), (40, 20.0));
         assert!(stats.group_get_tps("g", "t", NOON_MS) > 0.0);
+        assert_eq!(stats.data("SNDBCK_PUT_NUMS", "t@g", NOON_MS), None);
+        stats.sent_back("g", "t", NOON_MS);
+        assert_eq!(stats.data("SNDBCK_PUT_NUMS", "t@g", NOON_MS).unwrap().stats_minute.sum, 1);
         stats.remove_topic("t");
         assert_eq!(stats.data("GROUP_GET_NUMS", "t@g", NOON_MS), None);
     }

@@ -20,31 +20,12 @@ use crate::sim::{SimDisk, SimIo, Tasks, block_on};
 /// Settings that a test changes as it needs.
 pub fn settings() -> Settings {
     Settings {
-        cluster_name: "DefaultCluster".into(),
         broker_name: "broker-a".into(),
-        store_host: "127.0.0.1:10911".parse().unwrap(),
         max_message_bytes: 64 << 10,
-        auto_create_topic: true,
-        default_topic_queues: 8,
-        auto_create_group: true,
-        trace_topic: false,
-        property_filter: true,
-        long_polling: true,
         long_polling_max_ms: 15_000,
-        sync_flush: true,
         offset_flush_ms: 5_000,
-        client_timeout_ms: 120_000,
         pull_max_messages: 32,
-        pull_max_bytes: 256 << 10,
-        max_topics: 1_000,
-        max_topic_queues: 1_024,
-        max_groups: 1_000,
-        max_held_pulls: 1_000,
-        transaction_timeout_ms: 6_000,
-        transaction_check_interval_ms: 30_000,
-        transaction_check_max: 3,
-        max_pending_transactions: 1_000,
-        described: String::new(),
+        ..crate::sim::shard::settings()
     }
 }
 

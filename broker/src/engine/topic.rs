@@ -64,7 +64,8 @@ impl Topics {
         system("SELF_TEST_TOPIC", 1, both);
         system("BenchmarkTest", 1024, both);
         system("OFFSET_MOVED_EVENT", 1, both);
-        system("SCHEDULE_TOPIC_XXXX", 18, both);
+        system(name::SCHEDULE_TOPIC, settings.delay_levels_ms.len() as i32, both);
+        system(name::TIMER_TOPIC, 1, both);
         system("RMQ_SYS_TRANS_HALF_TOPIC", 1, both);
         system("RMQ_SYS_TRANS_OP_HALF_TOPIC", 1, both);
         system("TRANS_CHECK_MAX_TIME_TOPIC", 1, both);
@@ -94,7 +95,7 @@ impl Topics {
     }
 
     /// How many topics there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.by_name.len()
     }
 
@@ -119,6 +120,11 @@ impl Topics {
             self.changed(wall_ms);
         }
         removed
+    }
+
+    /// Queues of all topics that clients made.
+    pub fn queues(&self) -> i64 {
+        self.iter().filter(|topic| topic.kept).map(|topic| i64::from(topic.queue_count())).sum()
     }
 
     /// Every topic, in no order.
@@ -156,7 +162,6 @@ impl Topics {
         TopicConfigSerializeWrapper {
             topic_config_table: self.iter().map(|topic| (topic.config.topic_name.clone(), topic.config.clone())).collect(),
             data_version: self.data_version(),
-            ..TopicConfigSerializeWrapper::default()
         }
     }
 }

@@ -39,8 +39,8 @@ pub(super) struct Conn<P> {
     pub(super) receiving: bool,
     /// ... and was asked to end.
     pub(super) cancelling: bool,
-    /// It found no buffer; armed again when there are some.
-    pub(super) starved: bool,
+    /// Its slot is in the list of those to arm.
+    pub(super) arming: bool,
     /// The peer sends no more.
     pub(super) ended: bool,
     /// Too much is queued to it: nothing is received meanwhile.
@@ -72,7 +72,7 @@ impl<P: StableBytes> Conn<P> {
             shut: false,
             receiving: false,
             cancelling: false,
-            starved: false,
+            arming: false,
             ended: false,
             paused: false,
             assembly: Assembly::default(),
@@ -90,6 +90,11 @@ impl<P: StableBytes> Conn<P> {
 
     pub(super) fn is_open(&self) -> bool {
         self.phase == Phase::Open
+    }
+
+    /// Whether a receive is wanted, given that it has none.
+    pub(super) fn is_to_receive(&self) -> bool {
+        self.is_open() && !self.receiving && !self.paused && !self.ended && self.held.is_empty()
     }
 
     pub(super) fn queued_bytes(&self) -> usize {

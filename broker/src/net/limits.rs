@@ -15,6 +15,8 @@ pub struct NetLimits {
     pub max_queued_bytes: usize,
     /// Queued to all connections: from here on the connection with the most is cut off.
     pub max_queued_bytes_total: usize,
+    /// Shared parts below this are copied into the send queue: a vector of their own costs the kernel more.
+    pub copy_below_bytes: usize,
     /// Frames handled for one connection in one turn.
     pub max_frames_per_turn: usize,
     /// Bytes handled for one connection in one turn (the frame that passes the bound is still handled).
@@ -42,6 +44,7 @@ impl Default for NetLimits {
             pause_queued_bytes: 1 << 20,
             max_queued_bytes: 32 << 20,
             max_queued_bytes_total: 128 << 20,
+            copy_below_bytes: 4096,
             max_frames_per_turn: 256,
             max_bytes_per_turn: 512 << 10,
             idle_ms: 120_000,

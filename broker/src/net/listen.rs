@@ -189,6 +189,6 @@ impl<P: StableBytes> Net<P> {
         self.open += 1;
         self.counters.accepted += 1;
         handler.opened(self, id, peer, local);
-        self.arm_receive(ring, id.slot());
+        self.steer_receive(ring, id.slot());
     }
 }

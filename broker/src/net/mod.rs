@@ -14,6 +14,8 @@
 //! Bytes pass from the receive buffer to the search for frames in one place (`receive.rs`, `feed`): a preamble of a proxy or
 //! TLS would stand there.
 
+#![allow(clippy::disallowed_types, reason = "the room of the sockets")]
+
 mod assembly;
 mod buffers;
 mod close;
@@ -97,15 +99,18 @@ pub struct Net<P: StableBytes> {
     buffers: Buffers,
     /// Ours, to be given back when the ring is at hand.
     returned: Vec<u16>,
-    /// Slots whose held bytes wait for the next turn, and whose receive waits for buffers.
+    /// Slots whose held bytes wait for the next turn.
     leftover: VecDeque<u32>,
-    starved: Vec<u32>,
+    /// Slots that want a receive operation.
+    to_arm: VecDeque<u32>,
     assembly_bytes: usize,
     spare_assemblies: Vec<Assembly>,
 
     /// Slots that have something queued.
     dirty: Vec<u32>,
     queued_bytes: usize,
+    // The box is what is kept: the kernel needs an address that stays.
+    #[allow(clippy::vec_box)]
     spare: Vec<Box<Outgoing<P>>>,
     spare_bytes: usize,
 
@@ -149,7 +154,7 @@ impl<P: StableBytes> Net<P> {
             buffers,
             returned: Vec::new(),
             leftover: VecDeque::new(),
-            starved: Vec::new(),
+            to_arm: VecDeque::new(),
             assembly_bytes: 0,
             spare_assemblies: Vec::new(),
             dirty: Vec::new(),
@@ -189,7 +194,11 @@ impl<P: StableBytes> Net<P> {
 
     /// Whether there is work for another turn without anything coming in.
     pub fn busy(&self) -> bool {
-        !self.leftover.is_empty() || !self.gone.is_empty() || !self.dirty.is_empty()
+        let arms = !self.to_arm.is_empty() && self.buffers.free() > 0;
+        arms || !self.leftover.is_empty()
+            || !self.gone.is_empty()
+            || !self.dirty.is_empty()
+            || !self.returned.is_empty()
     }
 
     /// End of a turn: one send for every connection that has something queued and none in flight.
@@ -198,7 +207,7 @@ impl<P: StableBytes> Net<P> {
             self.buffers.give_back(ring, buffer);
         }
         self.flush_queues(ring);
-        self.feed_starved(ring);
+        self.arm_receives(ring);
     }
 
     /// Idle and stalled connections, accepts that failed; to be called about every 100 ms to 1 s with a clock that does not

@@ -1,7 +1,8 @@
 //! Receiving, and finding frames.
 //!
 //! A connection may use a bounded number of frames and bytes of a turn. What it sent beyond is held in its buffers until
-//! the next turn, and from a few held buffers on nothing is received from it, so that others find buffers free.
+//! the next turn. From a few held buffers on nothing is received from it until it has none, so that others find buffers
+//! free, and who found none is served first.
 
 use super::assembly::Taken;
 use super::connection::Held;
@@ -14,7 +15,7 @@ use std::os::fd::AsRawFd;
 use std::ptr;
 use std::rc::Rc;
 
-/// Held buffers from which on a connection is not received from.
+/// Held buffers from which on a receive is ended.
 const MAX_HELD: usize = 4;
 
 /// Room of frames that were put together is kept for others: so many, none larger than this.
@@ -22,15 +23,42 @@ const SPARE_ASSEMBLIES: usize = 16;
 const SPARE_ASSEMBLY_BYTES: usize = 128 << 10;
 
 impl<P: StableBytes> Net<P> {
-    /// Arms a receive operation if the connection is to be received from and has none, and ends the one that it has if it is
-    /// not.
-    pub(super) fn arm_receive(&mut self, ring: &mut Ring, slot: u32) {
-        let Some(conn) = self.connections.at(slot) else {
+    /// Brings the receive operation of a connection in line with whether it is to be received from: has it armed at the end
+    /// of the turn, or ends it.
+    pub(super) fn steer_receive(&mut self, ring: &mut Ring, slot: u32) {
+        let Some(conn) = self.connections.at(slot).filter(|conn| conn.is_open()) else {
             return;
         };
-        let wanted = conn.is_open() && !conn.paused && !conn.ended && conn.held.len() < MAX_HELD;
-        let operation = token(Operation::Receive, slot).raw();
-        if wanted && !conn.receiving && !conn.starved {
+        if conn.receiving {
+            let unwanted = conn.paused || conn.held.len() >= MAX_HELD;
+            if unwanted && !conn.cancelling {
+                conn.cancelling = true;
+                let entry = opcode::AsyncCancel::new(token(Operation::Receive, slot).raw())
+                    .build()
+                    .user_data(Token::new(Owner::Nobody, 0).raw());
+                // SAFETY: points to nothing.
+                unsafe { ring.push(entry) };
+            }
+        } else if conn.is_to_receive() && !conn.arming {
+            conn.arming = true;
+            self.to_arm.push_back(slot);
+        }
+    }
+
+    /// Arms receives first come, first served, and not more than there are buffers: one that found no buffer is before those
+    /// that have just used some.
+    pub(super) fn arm_receives(&mut self, ring: &mut Ring) {
+        for _ in 0..self.to_arm.len().min(self.buffers.free()) {
+            let Some(slot) = self.to_arm.pop_front() else {
+                return;
+            };
+            let Some(conn) = self.connections.at(slot).filter(|conn| conn.arming) else {
+                continue;
+            };
+            conn.arming = false;
+            if !conn.is_to_receive() {
+                continue;
+            }
             let fd = types::Fd(conn.stream.as_raw_fd());
             let group = self.buffers.group();
             let entry = if ring.kernel().multishot_recv {
@@ -41,17 +69,11 @@ impl<P: StableBytes> Net<P> {
                     .build()
                     .flags(squeue::Flags::BUFFER_SELECT)
             };
+            let entry = entry.user_data(token(Operation::Receive, slot).raw());
             // SAFETY: the kernel takes buffers of the group only; they stay mapped (see `Net`'s drop), and the connection
             // keeps its descriptor until the last completion.
-            unsafe { ring.push(entry.user_data(operation)) };
-            conn.receiving = true;
-        } else if !wanted && conn.receiving && !conn.cancelling && conn.is_open() {
-            let entry = opcode::AsyncCancel::new(operation)
-                .build()
-                .user_data(Token::new(Owner::Nobody, 0).raw());
-            // SAFETY: points to nothing.
             unsafe { ring.push(entry) };
-            conn.cancelling = true;
+            conn.receiving = true;
         }
     }
 
@@ -100,7 +122,7 @@ impl<P: StableBytes> Net<P> {
                 self.receive_ended(id, result);
             }
         }
-        self.arm_receive(ring, slot);
+        self.steer_receive(ring, slot);
         self.settle(slot);
     }
 
@@ -115,31 +137,10 @@ impl<P: StableBytes> Net<P> {
                     self.begin_close(id, CloseReason::Peer, true);
                 }
             }
-            libc::ENOBUFS => {
-                self.counters.starved += 1;
-                if !conn.starved {
-                    conn.starved = true;
-                    self.starved.push(id.slot());
-                }
-            }
+            libc::ENOBUFS => self.counters.starved += 1,
             libc::ECANCELED | libc::EAGAIN | libc::EINTR => {}
             errno => self.begin_close(id, CloseReason::Io(errno), false),
         }
-    }
-
-    /// Arms receives again that found no buffer, once there are some.
-    pub(super) fn feed_starved(&mut self, ring: &mut Ring) {
-        if self.starved.is_empty() || self.buffers.free() == 0 {
-            return;
-        }
-        let mut starved = std::mem::take(&mut self.starved);
-        for slot in starved.drain(..) {
-            if let Some(conn) = self.connections.at(slot) {
-                conn.starved = false;
-                self.arm_receive(ring, slot);
-            }
-        }
-        self.starved = starved;
     }
 
     pub(super) fn handle_leftover(&mut self, ring: &mut Ring, handler: &mut impl Handler<P>) {
@@ -161,7 +162,7 @@ impl<P: StableBytes> Net<P> {
                     break;
                 }
             }
-            self.arm_receive(ring, slot);
+            self.steer_receive(ring, slot);
             self.settle(slot);
         }
     }

@@ -7,9 +7,6 @@ use crate::ring::{Completion, Ring};
 use io_uring::types;
 use std::os::fd::AsRawFd;
 
-/// Shared parts below this are copied: a vector of their own costs more (docs/decisions, network ring).
-pub(super) const COPY_BELOW_BYTES: usize = 4096;
-
 /// Room kept for queues to come, in all and in one.
 const SPARE_BYTES: usize = 8 << 20;
 const SPARE_BYTES_EACH: usize = 256 << 10;
@@ -24,8 +21,9 @@ impl<P: StableBytes> Net<P> {
     /// Appends bytes to the send queue without copying them (small ones are copied: that is cheaper). Dropped when sent, or
     /// when the connection is gone.
     pub fn write_shared(&mut self, conn: ConnId, part: P) {
+        let copy_below_bytes = self.limits.copy_below_bytes;
         if let Some(queue) = self.queue(conn) {
-            if part.bytes().len() < COPY_BELOW_BYTES {
+            if part.bytes().len() < copy_below_bytes {
                 queue.bytes().extend_from_slice(part.bytes());
             } else {
                 queue.push(part);
@@ -172,10 +170,10 @@ impl<P: StableBytes> Net<P> {
         } else if !conn.paused && queued >= self.limits.pause_queued_bytes {
             conn.paused = true;
             self.counters.paused += 1;
-            self.arm_receive(ring, slot);
+            self.steer_receive(ring, slot);
         } else if conn.paused && queued <= self.limits.pause_queued_bytes / 2 {
             conn.paused = false;
-            self.arm_receive(ring, slot);
+            self.steer_receive(ring, slot);
         }
     }
 

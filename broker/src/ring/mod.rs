@@ -29,7 +29,7 @@ use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Sizes of a ring.
 #[derive(Clone, Debug)]
@@ -195,6 +195,19 @@ impl Ring {
                 return;
             }
             self.backlog.pop_front();
+        }
+    }
+
+    /// Submits what is queued and looks for completions again and again, until there are some or `limit` is over. The
+    /// kernel need not wake anybody then, and the core does nothing else meanwhile.
+    pub fn spin(&mut self, limit: Duration) -> io::Result<()> {
+        let start = Instant::now();
+        loop {
+            self.turn()?;
+            if self.has_completions() || start.elapsed() >= limit {
+                return Ok(());
+            }
+            std::hint::spin_loop();
         }
     }
 

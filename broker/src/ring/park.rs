@@ -33,6 +33,7 @@ const SHARE_EVERY: Duration = Duration::from_micros(500);
 pub struct Parker {
     waker: Waker,
     event: Arc<OwnedFd>,
+    spin: Duration,
     linger: Duration,
     share_every: Duration,
     shared: Instant,
@@ -58,6 +59,7 @@ impl Parker {
         Ok(Self {
             waker,
             event: ring.event.clone(),
+            spin: Duration::ZERO,
             linger: LINGER,
             share_every: SHARE_EVERY,
             shared: Instant::now(),
@@ -69,6 +71,11 @@ impl Parker {
     /// executor wait for something of their own (a read, a timer) that must not be late.
     pub fn set_linger(&mut self, linger: Duration) {
         self.linger = linger;
+    }
+
+    /// How long a park looks for completions before it sleeps at all: not unless told. For a core that is the shard's alone.
+    pub fn set_spin(&mut self, spin: Duration) {
+        self.spin = spin;
     }
 
     /// How often a busy host lets the executor's other tasks run ([`Parker::share`]): every 500 us unless told.
@@ -93,6 +100,13 @@ impl Parker {
         if woken || ring.has_completions() || deadline.is_some_and(|left| left.is_zero()) {
             self.share().await;
             return Ok(());
+        }
+        if !self.spin.is_zero() {
+            ring.spin(deadline.map_or(self.spin, |left| left.min(self.spin)))?;
+            if ring.has_completions() {
+                self.share().await;
+                return Ok(());
+            }
         }
         let linger = deadline.map_or(self.linger, |left| left.min(self.linger));
         if !linger.is_zero() {

@@ -1,5 +1,7 @@
 //! The only clock of a shard: the engine and the log are told the time, they never ask.
 
+#![allow(clippy::disallowed_methods, reason = "the clock of a shard")]
+
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::engine::Now;

@@ -6,6 +6,8 @@
 //! data_dir/kvConfig.json the NameServer's KV config
 //! ```
 
+#![allow(clippy::disallowed_methods, reason = "prepares directories before any shard runs")]
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};

@@ -8,6 +8,8 @@
 //!
 //! An operation owns what the kernel reads or writes (the file and the buffer) until its completion.
 
+#![allow(clippy::disallowed_methods, reason = "lists a directory on the executor's thread for blocking calls")]
+
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;

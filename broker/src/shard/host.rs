@@ -82,15 +82,11 @@ impl Handler<LogBytes> for Broker {
         let connection = Connection(conn.as_u64());
         match self.turn(net, |engine, turn| engine.handle(turn, connection, frame)) {
             Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                tracing::warn!(connection = connection.0, %error, "the connection is closed");
-                ControlFlow::Break(CloseReason::Frame(error))
-            }
+            Err(error) => ControlFlow::Break(CloseReason::Frame(error)),
         }
     }
 
-    fn closed(&mut self, net: &mut Net<LogBytes>, conn: ConnId, reason: &CloseReason) {
-        tracing::debug!(connection = conn.as_u64(), ?reason, "closed");
+    fn closed(&mut self, net: &mut Net<LogBytes>, conn: ConnId, _: &CloseReason) {
         self.turn(net, |engine, turn| engine.closed(turn, Connection(conn.as_u64())));
     }
 }
@@ -115,22 +111,30 @@ struct Host {
     finished: Vec<(WriteId, Result<(), IoError>)>,
 }
 
-/// Runs a shard on the calling thread's executor until it is stopped or fails. `ready` is called once it serves.
+/// Runs a shard on the calling thread's executor until it is stopped or fails. `bound` is called once it has its ports; it
+/// says whether to go on. `ready` is called once it serves.
 pub async fn run(
     options: ShardOptions,
     directory: PathBuf,
+    bound: impl FnOnce() -> bool,
     ready: impl FnOnce(StopHandle),
 ) -> Result<(), ShardError> {
     let mut ring = Ring::new(&RingOptions::default())?;
-    let mut parker = Parker::new(&ring).map_err(ShardError::Ring)?;
-    let clock = Clock::start();
-    let disk = Disk::new(directory, parker.waker());
-    let engine = Engine::new(options.engine.clone());
-    let (engine, log) = open_log(&mut ring, &mut parker, &disk, options.log.clone(), engine, &clock, &options.name).await?;
     let mut net = Net::new(&mut ring, options.net.clone())?;
     for address in &options.listen {
         net.listen(&mut ring, *address)?;
     }
+    if !bound() {
+        return Ok(());
+    }
+    let mut parker = Parker::new(&ring).map_err(ShardError::Ring)?;
+    let clock = Clock::start();
+    let disk = Disk::new(directory, parker.waker());
+    let engine = Engine::new(options.engine.clone());
+    // Clients that come before the log is open wait for the first turn.
+    let mut early = Vec::new();
+    let opening = Opening { ring: &mut ring, parker: &mut parker, disk: &disk, early: &mut early };
+    let (engine, log) = opening.open_log(options.log.clone(), engine, &clock, &options.name).await?;
     tracing::info!(shard = %options.name, address = %options.engine.store_host, ring = %ring.features(), "serving");
     let identity = Identity {
         cluster_name: options.engine.cluster_name.clone(),
@@ -157,7 +161,7 @@ pub async fn run(
         stop,
         failure: None,
         next_net_tick_mono_ms: 0,
-        completions: Vec::new(),
+        completions: early,
         finished: Vec::new(),
     };
     host.broker.engine.started(&mut host.broker.log, now);
@@ -166,61 +170,71 @@ pub async fn run(
     host.end().await
 }
 
-/// Opens the log while nothing else runs on the ring.
-async fn open_log(
-    ring: &mut Ring,
-    parker: &mut Parker,
-    disk: &Disk,
-    options: log::LogOptions,
-    mut engine: Engine,
-    clock: &Clock,
-    name: &str,
-) -> Result<(Engine, Log), ShardError> {
-    let began = clock.now();
-    let io = disk.clone();
-    let mut task = glommio::spawn_local(async move {
-        let opened = log::open(&io, options, &mut engine).await;
-        opened.map(|(log, report)| (engine, log, report))
-    });
-    parker.set_linger(Duration::ZERO);
-    let waker = parker.waker();
-    let mut completions = Vec::new();
-    let (engine, log, report) = loop {
-        disk.submit(ring);
-        ring.turn().map_err(ShardError::Ring)?;
-        ring.reap(&mut completions);
-        for completion in completions.drain(..) {
-            disk.completion(completion);
-        }
-        // The task ends in the executor, not in the ring: look at it whenever something woke us.
-        let opened = futures_lite::future::poll_once(&mut task).await;
-        if let Some(opened) = opened {
-            break opened?;
-        }
-        if !disk.has_background() {
-            // What the task waits for is the executor's own; it wakes us when it is done with that.
-            let woken = waker.clone();
-            glommio::spawn_local(async move {
-                glommio::timer::sleep(Duration::from_micros(200)).await;
-                woken.wake();
-            })
-            .detach();
-        }
-        disk.submit(ring);
-        parker.park(ring, None).await.map_err(ShardError::Ring)?;
-    };
-    let took_ms = clock.now().mono_ms - began.mono_ms;
-    tracing::info!(
-        shard = %name,
-        took_ms,
-        messages = report.messages,
-        scanned_from = report.scanned_from,
-        tail = report.tail,
-        cut_bytes = report.cut_bytes,
-        epoch = report.epoch,
-        "the log is open"
-    );
-    Ok((engine, log))
+/// What the ring is driven with while the log is opened and nothing is served yet.
+struct Opening<'a> {
+    ring: &'a mut Ring,
+    parker: &'a mut Parker,
+    disk: &'a Disk,
+    /// What completes meanwhile and is not the disk's.
+    early: &'a mut Vec<Completion>,
+}
+
+impl Opening<'_> {
+    async fn open_log(
+        self,
+        options: log::LogOptions,
+        mut engine: Engine,
+        clock: &Clock,
+        name: &str,
+    ) -> Result<(Engine, Log), ShardError> {
+        let began = clock.now();
+        let io = self.disk.clone();
+        let mut task = glommio::spawn_local(async move {
+            let opened = log::open(&io, options, &mut engine).await;
+            opened.map(|(log, report)| (engine, log, report))
+        });
+        self.parker.set_linger(Duration::ZERO);
+        let waker = self.parker.waker();
+        let mut completions = Vec::new();
+        let (engine, log, report) = loop {
+            self.disk.submit(self.ring);
+            self.ring.turn().map_err(ShardError::Ring)?;
+            self.ring.reap(&mut completions);
+            for completion in completions.drain(..) {
+                match completion.token().owner() {
+                    Owner::Disk => self.disk.completion(completion),
+                    _ => self.early.push(completion),
+                }
+            }
+            // The task ends in the executor, not in the ring: look at it whenever something woke us.
+            if let Some(opened) = futures_lite::future::poll_once(&mut task).await {
+                break opened?;
+            }
+            if !self.disk.has_background() {
+                // What the task waits for is the executor's own; it wakes us when it is done with that.
+                let woken = waker.clone();
+                glommio::spawn_local(async move {
+                    glommio::timer::sleep(Duration::from_micros(200)).await;
+                    woken.wake();
+                })
+                .detach();
+            }
+            self.disk.submit(self.ring);
+            self.parker.park(self.ring, None).await.map_err(ShardError::Ring)?;
+        };
+        let took_ms = clock.now().mono_ms - began.mono_ms;
+        tracing::info!(
+            shard = %name,
+            took_ms,
+            messages = report.messages,
+            scanned_from = report.scanned_from,
+            tail = report.tail,
+            cut_bytes = report.cut_bytes,
+            epoch = report.epoch,
+            "the log is open"
+        );
+        Ok((engine, log))
+    }
 }
 
 impl Host {

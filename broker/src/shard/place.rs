@@ -1,5 +1,7 @@
 //! Which cores the shards run on.
 
+#![allow(clippy::disallowed_methods, reason = "reads the topology of the CPUs before any shard runs")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -65,6 +65,7 @@ pub struct LogHost {
     io: SimIo,
     tasks: Tasks,
     events: Rc<RefCell<Vec<Event>>>,
+    reads: Vec<ReadId>,
 }
 
 impl LogHost {
@@ -83,6 +84,7 @@ impl LogHost {
                 io,
                 tasks: Tasks::default(),
                 events: Rc::default(),
+                reads: Vec::new(),
             };
             (host, report)
         }))
@@ -131,11 +133,19 @@ impl LogHost {
         for event in events {
             match event {
                 Event::Write(id, result) => self.log.write_done(id, result)?,
-                Event::Read(id, result) => self.log.read_done(id, result),
+                Event::Read(id, result) => {
+                    self.log.read_done(id, result);
+                    self.reads.push(id);
+                }
                 Event::Job(done) => self.log.job_done(done)?,
             }
         }
         Ok(went)
+    }
+
+    /// The reads that ended since the last call.
+    pub fn take_reads(&mut self) -> Vec<ReadId> {
+        std::mem::take(&mut self.reads)
     }
 
     /// Goes on until nothing is under way or the disk has crashed.

@@ -5,13 +5,20 @@
 mod disk;
 mod host;
 mod random;
+pub mod shard;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod fault_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod log_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod model;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod shard_tests;
 
 pub use disk::{Faults, SimDisk, SimIo};
 pub use host::{LogHost, Tasks, block_on};

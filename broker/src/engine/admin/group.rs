@@ -45,7 +45,7 @@ impl Engine {
             data_version: self.groups.data_version(),
             forbidden_table: self.forbidden.table().clone(),
         };
-        let total = self.groups.len() as i64;
+        let total = self.groups.count() as i64;
         turn.answer(
             req.to,
             response::SUCCESS,

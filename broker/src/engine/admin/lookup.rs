@@ -3,18 +3,59 @@
 use corelane_wire::ExtHeader;
 use corelane_wire::body::{ConsumeQueueData, QueryConsumeQueueResponseBody};
 use corelane_wire::code::response;
-use corelane_wire::header::query::{QueryConsumeQueueRequest, ViewMessageByIdRequest};
+use corelane_wire::header::query::{QueryConsumeQueueRequest, QueryMessageRequest, ViewMessageByIdRequest};
 use corelane_wire::record::Record;
 
 use crate::engine::Engine;
 use crate::engine::position::no_topic;
 use crate::engine::turn::{Refusal, Request, Turn};
-use crate::log::{Position, ReadMiss};
+use crate::log::{Position, ReadMiss, Slice};
 
 /// Entries of a consume queue in one answer.
 const MAX_ENTRIES: usize = 1024;
+/// Messages in the answer to a query by key; and to one by unique key, whatever it asks for.
+const MAX_FOUND: usize = 64;
+const MAX_FOUND_BY_UNIQUE_KEY: usize = 32;
 
 impl Engine {
+    pub(super) fn query_message(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+        let header = QueryMessageRequest::decode(&req.frame.ext)?;
+        let (topic, key) = (header.topic.to_str(), header.key.to_str());
+        let asked_for = usize::try_from(header.max_num).unwrap_or(0);
+        let max = match header.unique_key_query {
+            Some(true) => MAX_FOUND_BY_UNIQUE_KEY,
+            _ => asked_for.min(MAX_FOUND),
+        };
+        let not_found =
+            || Refusal::new(response::QUERY_NOT_FOUND, "can not find message, maybe time range not correct");
+        if key.is_empty() || max == 0 {
+            return Err(not_found());
+        }
+        let records = match find_by_key(turn, &topic, &key, header.begin_timestamp, header.end_timestamp, max) {
+            Ok(records) => records,
+            Err(ReadMiss::Wanted(read)) => {
+                self.retry_after_read(read, req);
+                return Ok(());
+            }
+            Err(miss) => return Err(Refusal::new(response::SYSTEM_ERROR, miss.to_string())),
+        };
+        let Some((newest, _)) = records.first().and_then(|record| Record::parse(record).ok()) else {
+            return Err(not_found());
+        };
+        if req.to.oneway {
+            return Ok(());
+        }
+        let (newest_ms, newest_position) = (newest.store_timestamp(), newest.physical_offset());
+        let mut fields = req.to.write(turn.out.buffer(req.to.connection), response::SUCCESS, None);
+        fields.int_field("indexLastUpdateTimestamp", newest_ms);
+        fields.int_field("indexLastUpdatePhyoffset", newest_position);
+        fields.finish(records.iter().map(|record| record.len()).sum());
+        for record in records {
+            turn.out.shared(req.to.connection, record);
+        }
+        Ok(())
+    }
+
     pub(super) fn view_message(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
         let header = ViewMessageByIdRequest::decode(&req.frame.ext)?;
         let not_there =
@@ -108,4 +149,25 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// The records of a topic that carry a key, newest first.
+fn find_by_key(
+    turn: &mut Turn<'_>,
+    topic: &str,
+    key: &str,
+    from_ms: i64,
+    to_ms: i64,
+    max: usize,
+) -> Result<Vec<Slice>, ReadMiss> {
+    let positions = turn.log.find_by_key(topic, key, from_ms, to_ms, max)?;
+    let mut records = Vec::with_capacity(positions.len());
+    for position in positions {
+        match turn.log.record_at(position) {
+            // Retention took it between the two looks.
+            Err(ReadMiss::Gone) => {}
+            record => records.push(record?),
+        }
+    }
+    Ok(records)
 }

@@ -54,6 +54,7 @@ impl Engine {
             request::GET_CONSUMER_RUNNING_INFO => self.consumer_running_info(turn, req),
             request::CONSUME_MESSAGE_DIRECTLY => self.consume_directly(turn, req),
             request::INVOKE_BROKER_TO_GET_CONSUMER_STATUS => self.consumer_status(turn, req),
+            request::QUERY_MESSAGE => self.query_message(turn, req),
             request::VIEW_MESSAGE_BY_ID => self.view_message(turn, req),
             request::QUERY_CONSUME_QUEUE => self.query_consume_queue(turn, req),
             request::GET_BROKER_CONSUME_STATS => self.broker_consume_stats(turn, req),

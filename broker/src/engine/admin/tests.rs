@@ -177,3 +177,43 @@ fn the_runtime_info_has_what_tools_look_for() {
     assert!(String::from_utf8_lossy(&stats(&mut host, "TOPIC_PUT_NUMS", "t").body).contains("\"sum\":5"));
     assert!(stats(&mut host, "TOPIC_PUT_NUMS", "none").remark.contains("not exist"));
 }
+
+#[test]
+fn messages_are_found_by_each_of_their_keys() {
+    let (mut host, admin, client) = start();
+    let from_ms = host.now.wall_ms;
+    for (number, keys) in ["all one", "all two", "all"].into_iter().enumerate() {
+        host.send(client, "t", 0, keys, &[("KEYS", keys), ("UNIQ_KEY", &format!("ID{number}"))]);
+        host.send(client, "other", 0, keys, &[("KEYS", keys)]);
+        host.advance(1_000);
+    }
+    let ask = |host: &mut TestHost, key: &str, max: &str, from_ms: i64, unique: &str| {
+        let (from, to) = (from_ms.to_string(), i64::MAX.to_string());
+        let fields = [
+            ("topic", "t"),
+            ("key", key),
+            ("maxNum", max),
+            ("beginTimestamp", &from),
+            ("endTimestamp", &to),
+            ("_UNIQUE_KEY_QUERY", unique),
+        ];
+        let reply = host.request(admin, request::QUERY_MESSAGE, &fields, &[]);
+        let (mut rest, mut bodies) = (reply.body.as_slice(), Vec::new());
+        while !rest.is_empty() {
+            let (record, behind) = Record::parse(rest).unwrap();
+            assert_eq!(record.topic(), "t");
+            bodies.push(String::from_utf8_lossy(record.body()).into_owned());
+            rest = behind;
+        }
+        bodies.sort();
+        (reply.code, bodies)
+    };
+    assert_eq!(ask(&mut host, "all", "32", 0, "false"), (0, vec!["all".into(), "all one".into(), "all two".into()]));
+    assert_eq!(ask(&mut host, "two", "32", 0, "false"), (0, vec!["all two".into()]));
+    assert_eq!(ask(&mut host, "all", "2", 0, "false").1.len(), 2);
+    assert_eq!(ask(&mut host, "all", "32", from_ms + 1_500, "false").1, ["all"]);
+    assert_eq!(ask(&mut host, "ID1", "0", 0, "true"), (0, vec!["all two".into()]));
+    for (key, max) in [("none", "32"), ("", "32"), ("All", "32"), ("all", "0"), ("all", "-1")] {
+        assert_eq!(ask(&mut host, key, max, 0, "false").0, response::QUERY_NOT_FOUND, "{key} {max}");
+    }
+}

@@ -104,7 +104,7 @@ impl Engine {
 
     pub(super) fn all_topic_config(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
         let body = self.topics.wrapper().to_json();
-        let total = self.topics.len() as i64;
+        let total = self.topics.count() as i64;
         turn.answer(req.to, response::SUCCESS, None, |fields| fields.int_field("totalTopicNum", total), &body);
         Ok(())
     }

@@ -14,8 +14,8 @@ use crate::engine::store::NewMessage;
 use crate::engine::turn::{Refusal, Request, Turn};
 use crate::log::{Position, ReadMiss};
 
-/// What a state record takes beside its payload, at most, in bytes.
-const STATE_OVERHEAD: usize = 64;
+/// What the state record of an end takes in the log, in bytes.
+const END_BYTES: usize = 12 + size_of::<i64>();
 
 impl Engine {
     /// END_TRANSACTION 37. UNKNOWN changes nothing: the producer will be asked.
@@ -108,14 +108,14 @@ impl Engine {
         self.store_and_end(turn, &message, offset)
     }
 
-    /// Stores what becomes of a half message and ends it; nothing of it where the log has no room for both.
+    /// Stores what becomes of a half message and ends it: after a crash both are there, or neither.
     pub(super) fn store_and_end(
         &mut self,
         turn: &mut Turn<'_>,
         message: &NewMessage<'_>,
         offset: i64,
     ) -> Result<Position, Refusal> {
-        turn.log.reserve(self.layout(message)?.total_len() + STATE_OVERHEAD, 2)?;
+        turn.log.together(self.layout(message)?.total_len() + END_BYTES)?;
         self.store(turn, message)?;
         self.journal_end(turn, offset)
     }

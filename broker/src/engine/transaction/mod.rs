@@ -2,13 +2,12 @@
 //!
 //! A half message lies in queue 0 of [`HALF_TOPIC`], with the topic and the queue that it is for among its properties. It is
 //! pending until it ends, and ends with a commit (the message is stored where it belongs), with a rollback, or, when its
-//! producer was asked in vain too often, in [`DEAD_TOPIC`]. Every end is one state record; so after a restart the pending
-//! ones are those of the snapshot and all half messages behind it, less those that ended. They keep their place in the log
-//! while they are asked about: the number of checks is kept here, and is written into what is sent and stored.
+//! producer was asked in vain too often, in [`DEAD_TOPIC`]. Every end is one state record, in one group of the log with
+//! what the end stores; so after a restart the pending ones are those of the snapshot and all half messages behind it,
+//! less those that ended, and no commit is delivered twice. They keep their place in the log while they are asked about:
+//! the number of checks is kept here, and is written into what is sent and stored.
 //!
 //! Memory: one [`Pending`] and one entry of `due` a pending half message, at most `max_pending_transactions` of them.
-//! A crash between the stored message of a commit and its state record leaves the half message pending: its producer is
-//! asked once more, and consumers may see the message twice.
 
 mod check;
 mod end;

@@ -1,0 +1,208 @@
+//! Topics come from admin clients, from the mqadmin command, or by themselves with the first message; each way their routes
+//! are known at once, and after a delete they are gone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use corelane_tests::{
+    Client, Cluster, Consumer, Language, Message, Mode, Options, eventually, in_java_and_go,
+    ledger, raw,
+};
+use serde_json::{Value, json};
+
+in_java_and_go!(
+    an_admin_client_makes_and_deletes_topics,
+    the_first_message_makes_a_topic,
+    no_topic_comes_by_itself_when_forbidden
+);
+
+const WITHIN: Duration = Duration::from_secs(30);
+
+fn wait_route(cluster: &Cluster, topic: &str, queues: i64) -> BTreeMap<String, i64> {
+    let brokers = cluster.brokers();
+    let wanted: BTreeMap<String, i64> = brokers.into_keys().map(|name| (name, queues)).collect();
+    eventually(
+        &format!("{topic} has {queues} queues on each shard"),
+        WITHIN,
+        || {
+            let route = raw::route(cluster.nameserver(), topic);
+            (route == wanted).then_some(route)
+        },
+    )
+}
+
+fn wait_no_route(cluster: &Cluster, topic: &str) {
+    eventually(&format!("{topic} has no route any more"), WITHIN, || {
+        raw::route(cluster.nameserver(), topic)
+            .is_empty()
+            .then_some(())
+    });
+}
+
+fn listed(client: &mut Client, topic: &str) -> bool {
+    let list = client.call("topics", json!({}));
+    list["topics"]
+        .as_array()
+        .is_some_and(|topics| topics.contains(&Value::from(topic)))
+}
+
+fn an_admin_client_makes_and_deletes_topics(language: Language) {
+    let cluster = Cluster::start(&Options::new().shards(2));
+    let brokers: Vec<String> = cluster.brokers().into_values().collect();
+    let mut client = Client::start(language, &cluster);
+    client.call(
+        "create_topic",
+        json!({"topic": "made", "brokers": brokers, "queue_count": 3}),
+    );
+    wait_route(&cluster, "made", 3);
+    assert!(listed(&mut client, "made"));
+    // The same request changes a topic that is there.
+    client.call(
+        "create_topic",
+        json!({"topic": "made", "brokers": brokers, "queue_count": 5}),
+    );
+    wait_route(&cluster, "made", 5);
+
+    client.producer("producer");
+    client.consumer(&Consumer::new("group", "made"));
+    let messages: Vec<Message> = (0..20)
+        .map(|i| Message::new("made", format!("message {i}")))
+        .collect();
+    client.send("producer", Mode::Sync, &messages);
+    ledger::equal(&messages, &client.receive("group", messages.len(), WITHIN));
+    client.shutdown("group");
+
+    client.call("delete_topic", json!({"topic": "made", "brokers": brokers}));
+    wait_no_route(&cluster, "made");
+    assert!(!listed(&mut client, "made"));
+}
+
+#[test]
+#[cfg_attr(not(have_java), ignore = "a JDK or Maven is absent")]
+fn an_admin_client_sees_the_cluster_its_consumers_and_their_progress() {
+    let cluster = Cluster::start(&Options::new().shards(2));
+    cluster.create_topic("seen", 2);
+    let mut client = Client::start(Language::Java, &cluster);
+    let info = client.call("cluster", json!({}));
+    let brokers: BTreeMap<String, String> =
+        serde_json::from_value(info["brokers"].clone()).expect("addresses by name");
+    assert_eq!(brokers, cluster.brokers());
+    let route = client.call("route", json!({"topic": "seen"}));
+    assert_eq!(route["queues"].as_object().map(|q| q.len()), Some(2));
+
+    client.producer("producer");
+    client.consumer(&Consumer::new("group", "seen").name("watched"));
+    let messages: Vec<Message> = (0..20)
+        .map(|i| Message::new("seen", format!("message {i}")))
+        .collect();
+    client.send("producer", Mode::Sync, &messages);
+    client.receive("watched", 20, WITHIN);
+    let clients = eventually("the consumer is connected", WITHIN, || {
+        Some(client.connections("group")).filter(|clients| !clients.is_empty())
+    });
+    assert!(
+        clients.len() == 1 && clients[0].contains("watched"),
+        "{clients:?}"
+    );
+    client.wait_committed("group", "seen", WITHIN);
+    let offsets = client.call("offsets", json!({"topic": "seen", "timestamp_ms": 0}));
+    let queues = offsets["queues"].as_array().expect("queues");
+    assert_eq!(
+        queues.iter().filter_map(|q| q["max"].as_i64()).sum::<i64>(),
+        20
+    );
+    assert!(
+        queues.iter().all(|q| q["min"] == 0 && q["at"] == 0),
+        "{queues:?}"
+    );
+}
+
+#[test]
+#[cfg_attr(not(have_java), ignore = "a JDK or Maven is absent")]
+fn mqadmin_makes_lists_and_deletes_topics() {
+    let cluster = Cluster::start(&Options::new().shards(2));
+    let nameserver = cluster.nameserver().to_owned();
+    let mut client = Client::start(Language::Java, &cluster);
+    let info = client.call("cluster", json!({}));
+    let cluster_name = info["clusters"][0]
+        .as_str()
+        .expect("a cluster's name")
+        .to_owned();
+    let mut mqadmin = |args: &[&str]| -> String {
+        let args: Vec<&str> = args.iter().copied().chain(["-n", &nameserver]).collect();
+        let output = client.call("mqadmin", json!({"args": args}))["output"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        assert!(!output.contains("Exception"), "mqadmin {args:?}: {output}");
+        output
+    };
+    let list = mqadmin(&["clusterList"]);
+    for (name, address) in cluster.brokers() {
+        assert!(
+            list.contains(&name) && list.contains(&address),
+            "clusterList: {list}"
+        );
+    }
+    mqadmin(&[
+        "updateTopic",
+        "-c",
+        &cluster_name,
+        "-t",
+        "commanded",
+        "-r",
+        "3",
+        "-w",
+        "3",
+    ]);
+    wait_route(&cluster, "commanded", 3);
+    assert!(
+        mqadmin(&["topicList"])
+            .lines()
+            .any(|line| line == "commanded")
+    );
+    let route = mqadmin(&["topicRoute", "-t", "commanded"]);
+    assert!(
+        cluster
+            .brokers()
+            .into_values()
+            .all(|address| route.contains(&address)),
+        "topicRoute: {route}"
+    );
+    mqadmin(&["deleteTopic", "-c", &cluster_name, "-t", "commanded"]);
+    wait_no_route(&cluster, "commanded");
+    assert!(
+        !mqadmin(&["topicList"])
+            .lines()
+            .any(|line| line == "commanded")
+    );
+}
+
+fn the_first_message_makes_a_topic(language: Language) {
+    let cluster = Cluster::start(&Options::new().shards(2));
+    let mut client = Client::start(language, &cluster);
+    client.producer("producer");
+    let messages: Vec<Message> = (0..20)
+        .map(|i| Message::new("by-itself", format!("message {i}")))
+        .collect();
+    client.send("producer", Mode::Sync, &messages);
+    eventually("the topic has a route", WITHIN, || {
+        (!raw::route(cluster.nameserver(), "by-itself").is_empty()).then_some(())
+    });
+    client.consumer(&Consumer::new("group", "by-itself"));
+    ledger::equal(&messages, &client.receive("group", messages.len(), WITHIN));
+}
+
+fn no_topic_comes_by_itself_when_forbidden(language: Language) {
+    let cluster = Cluster::start(&Options::new().set("auto_create_topic", "false"));
+    let mut client = Client::start(language, &cluster);
+    client.producer("producer");
+    let outcome = client.try_send(
+        "producer",
+        Mode::Sync,
+        None,
+        &[Message::new("forbidden", "message")],
+    );
+    assert_eq!((outcome.sent.len(), outcome.failed.len()), (0, 1));
+    assert!(raw::route(cluster.nameserver(), "forbidden").is_empty());
+}
