@@ -15,7 +15,9 @@ pub enum ChangeError {
         closest: Option<&'static str>,
     },
     /// The key is read when the broker starts.
-    #[error("{0} takes effect at the next start only: set it in the configuration and start the broker anew")]
+    #[error(
+        "{0} takes effect at the next start only: set it in the configuration and start the broker anew"
+    )]
     AtRestart(String),
     /// A value breaks the rule of its key.
     #[error("{key} = {value:?}: expected {expected}")]
@@ -40,17 +42,26 @@ impl Config {
             let written = entry.key;
             let value = entry.value.unwrap_or_default();
             let Some(key) = find(&written) else {
-                return Err(ChangeError::Unknown { closest: closest(&written), key: written });
+                return Err(ChangeError::Unknown {
+                    closest: closest(&written),
+                    key: written,
+                });
             };
             let before = config.text(key.name);
             if !config.set(key, &value) {
-                return Err(ChangeError::Value { key: written, value, expected: key.rule.to_string() });
+                return Err(ChangeError::Value {
+                    key: written,
+                    value,
+                    expected: key.rule.to_string(),
+                });
             }
             if key.applies == Applies::AtRestart && config.text(key.name) != before {
                 return Err(ChangeError::AtRestart(written));
             }
         }
-        config.check().map_err(|error| ChangeError::Conflict(error.to_string()))?;
+        config
+            .check()
+            .map_err(|error| ChangeError::Conflict(error.to_string()))?;
         Ok(config)
     }
 }
@@ -63,10 +74,24 @@ mod tests {
     fn what_applies_at_once_is_changed_and_the_rest_is_refused() {
         let config = Config::default();
         let changed = config.changed("maxMessageSize=2097152\ntransaction_check_max = 3\n");
-        assert_eq!(changed.as_ref().map(|c| (c.max_message_bytes, c.transaction_check_max)), Ok((2 << 20, 3)));
+        assert_eq!(
+            changed
+                .as_ref()
+                .map(|c| (c.max_message_bytes, c.transaction_check_max)),
+            Ok((2 << 20, 3))
+        );
         assert_eq!(config.changed("listenPort=10911"), Ok(config.clone()));
-        assert_eq!(config.changed("listenPort=10921"), Err(ChangeError::AtRestart("listenPort".to_owned())));
-        assert!(matches!(config.changed("recall=perhaps"), Err(ChangeError::Value { .. })));
-        assert!(matches!(config.changed("no_such_key=1"), Err(ChangeError::Unknown { .. })));
+        assert_eq!(
+            config.changed("listenPort=10921"),
+            Err(ChangeError::AtRestart("listenPort".to_owned()))
+        );
+        assert!(matches!(
+            config.changed("recall=perhaps"),
+            Err(ChangeError::Value { .. })
+        ));
+        assert!(matches!(
+            config.changed("no_such_key=1"),
+            Err(ChangeError::Unknown { .. })
+        ));
     }
 }

@@ -108,7 +108,10 @@ impl Calls {
 
     fn of(&self, connection: Connection) -> Vec<i32> {
         let range = (connection, i32::MIN)..=(connection, i32::MAX);
-        self.by_connection.range(range).map(|(_, opaque)| *opaque).collect()
+        self.by_connection
+            .range(range)
+            .map(|(_, opaque)| *opaque)
+            .collect()
     }
 
     /// When the first of them is over.
@@ -131,11 +134,21 @@ impl Engine {
         body: &[u8],
     ) -> Result<(), Refusal> {
         if self.calls.by_opaque.len() >= MAX_CALLS {
-            return Err(Refusal::new(response::SYSTEM_BUSY, "too many requests to clients wait for their answers"));
+            return Err(Refusal::new(
+                response::SYSTEM_BUSY,
+                "too many requests to clients wait for their answers",
+            ));
         }
         let opaque = self.next_opaque();
         let deadline_mono_ms = turn.now.mono_ms + wait_ms;
-        self.calls.insert(opaque, Call { connection, deadline_mono_ms, then });
+        self.calls.insert(
+            opaque,
+            Call {
+                connection,
+                deadline_mono_ms,
+                then,
+            },
+        );
         turn.request(connection, opaque, code, fields, body);
         Ok(())
     }
@@ -143,16 +156,29 @@ impl Engine {
     /// Begins a table that `clients` clients will fill; answered when all have.
     pub(super) fn begin_survey(&mut self, to: ReplyTo, clients: usize) -> u64 {
         self.calls.last_survey += 1;
-        let survey = Survey { to, open: clients, table: BTreeMap::new() };
+        let survey = Survey {
+            to,
+            open: clients,
+            table: BTreeMap::new(),
+        };
         self.calls.surveys.insert(self.calls.last_survey, survey);
         self.calls.last_survey
     }
 
     /// A client answered.
-    pub(super) fn take_answer(&mut self, turn: &mut Turn<'_>, connection: Connection, frame: &Frame<'_>) {
+    pub(super) fn take_answer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: Connection,
+        frame: &Frame<'_>,
+    ) {
         match self.calls.answered(connection, frame.opaque) {
             Some(then) => self.end_call(turn, then, Ok(frame)),
-            None => tracing::debug!(connection = connection.0, opaque = frame.opaque, "an answer to no call"),
+            None => tracing::debug!(
+                connection = connection.0,
+                opaque = frame.opaque,
+                "an answer to no call"
+            ),
         }
     }
 
@@ -183,7 +209,10 @@ impl Engine {
             Then::Pushed { to, stored } => {
                 let failure = match answer {
                     Ok(frame) if frame.code == response::SUCCESS => None,
-                    Ok(frame) => Some(format!("the client refused the reply with code {}", frame.code)),
+                    Ok(frame) => Some(format!(
+                        "the client refused the reply with code {}",
+                        frame.code
+                    )),
                     Err(error) => Some(error.to_string()),
                 };
                 self.answer_reply(turn, to, &stored, failure.as_deref());
@@ -191,7 +220,9 @@ impl Engine {
             Then::Status { survey, client_id } => {
                 let table = match answer {
                     Ok(frame) if frame.code == response::SUCCESS => {
-                        GetConsumerStatusBody::from_json(frame.body).ok().map(|body| body.message_queue_table)
+                        GetConsumerStatusBody::from_json(frame.body)
+                            .ok()
+                            .map(|body| body.message_queue_table)
                     }
                     _ => None,
                 };
@@ -208,7 +239,9 @@ impl Engine {
         client_id: String,
         part: Option<BTreeMap<MessageQueue, i64>>,
     ) {
-        let Some(survey) = self.calls.surveys.get_mut(&id) else { return };
+        let Some(survey) = self.calls.surveys.get_mut(&id) else {
+            return;
+        };
         survey.open -= 1;
         if let Some(part) = part {
             survey.table.insert(client_id, part);
@@ -216,7 +249,10 @@ impl Engine {
         if survey.open == 0
             && let Some(survey) = self.calls.surveys.remove(&id)
         {
-            let body = GetConsumerStatusBody { consumer_table: survey.table, ..GetConsumerStatusBody::default() };
+            let body = GetConsumerStatusBody {
+                consumer_table: survey.table,
+                ..GetConsumerStatusBody::default()
+            };
             turn.answer_body(survey.to, &body.to_json());
         }
     }
@@ -250,8 +286,17 @@ mod tests {
     use corelane_wire::frame::Serialization;
 
     fn call(connection: u64, deadline_mono_ms: i64) -> Call {
-        let to = ReplyTo { connection: Connection(9), opaque: 1, serialization: Serialization::Json, oneway: false };
-        Call { connection: Connection(connection), deadline_mono_ms, then: Then::Relay { to } }
+        let to = ReplyTo {
+            connection: Connection(9),
+            opaque: 1,
+            serialization: Serialization::Json,
+            oneway: false,
+        };
+        Call {
+            connection: Connection(connection),
+            deadline_mono_ms,
+            then: Then::Relay { to },
+        }
     }
 
     #[test]

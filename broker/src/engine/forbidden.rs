@@ -24,7 +24,11 @@ pub struct Forbidden {
 impl Forbidden {
     /// Whether the group may not read the topic.
     pub fn is_forbidden(&self, group: &str, topic: &str) -> bool {
-        !self.by_group.is_empty() && self.by_group.get(group).is_some_and(|topics| topics.contains_key(topic))
+        !self.by_group.is_empty()
+            && self
+                .by_group
+                .get(group)
+                .is_some_and(|topics| topics.contains_key(topic))
     }
 
     /// All of it, as tools read it.
@@ -38,7 +42,10 @@ impl Forbidden {
                 topics.remove(topic);
             }
         } else {
-            self.by_group.entry(group.to_owned()).or_default().insert(topic.to_owned(), perm::READ);
+            self.by_group
+                .entry(group.to_owned())
+                .or_default()
+                .insert(topic.to_owned(), perm::READ);
         }
         self.by_group.retain(|_, topics| !topics.is_empty());
     }
@@ -57,7 +64,11 @@ impl Forbidden {
     pub(super) fn snapshot(&self, writer: &mut StateWriter) {
         for (group, topics) in &self.by_group {
             for topic in topics.keys() {
-                let entry = GroupForbidden { topic: topic.clone(), group: group.clone(), readable: Some(false) };
+                let entry = GroupForbidden {
+                    topic: topic.clone(),
+                    group: group.clone(),
+                    readable: Some(false),
+                };
                 writer.push(FORBIDDEN, &entry.to_json());
             }
         }
@@ -72,7 +83,11 @@ impl Forbidden {
 
 impl Engine {
     /// UPDATE_AND_GET_GROUP_FORBIDDEN 353: sets it where the request says `readable`, and answers what holds now.
-    pub(super) fn group_forbidden(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn group_forbidden(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = UpdateAndGetGroupForbiddenRequest::decode(&req.frame.ext)?;
         let (group, topic) = (header.group.to_str(), header.topic.to_str());
         if self.topics.get(&topic).is_none() {
@@ -88,14 +103,24 @@ impl Engine {
         if let Some(readable) = header.readable
             && self.forbidden.is_forbidden(&group, &topic) == readable
         {
-            let entry = GroupForbidden { topic: topic.to_string(), group: group.to_string(), readable: Some(readable) };
+            let entry = GroupForbidden {
+                topic: topic.to_string(),
+                group: group.to_string(),
+                readable: Some(readable),
+            };
             end = turn.log.append_state(FORBIDDEN, &entry.to_json())?;
             self.forbidden.set(&group, &topic, readable);
         }
         let readable = !self.forbidden.is_forbidden(&group, &topic);
-        let body = GroupForbidden { topic: topic.into_owned(), group: group.into_owned(), readable: Some(readable) };
+        let body = GroupForbidden {
+            topic: topic.into_owned(),
+            group: group.into_owned(),
+            readable: Some(readable),
+        };
         self.reply_when_durable(turn, req.to, end, 0, true, |out| {
-            req.to.write(out, response::SUCCESS, None).finish_with(&body.to_json());
+            req.to
+                .write(out, response::SUCCESS, None)
+                .finish_with(&body.to_json());
         });
         Ok(())
     }
@@ -109,10 +134,16 @@ mod tests {
     #[test]
     fn what_is_forbidden_is_so_until_it_is_allowed_or_its_topic_goes() {
         let mut forbidden = Forbidden::default();
-        forbidden.apply(br#"{"group":"g","topic":"t","readable":false}"#).unwrap();
-        forbidden.apply(br#"{"group":"g","topic":"u","readable":false}"#).unwrap();
+        forbidden
+            .apply(br#"{"group":"g","topic":"t","readable":false}"#)
+            .unwrap();
+        forbidden
+            .apply(br#"{"group":"g","topic":"u","readable":false}"#)
+            .unwrap();
         assert!(forbidden.is_forbidden("g", "t") && !forbidden.is_forbidden("h", "t"));
-        forbidden.apply(br#"{"group":"g","topic":"t","readable":true}"#).unwrap();
+        forbidden
+            .apply(br#"{"group":"g","topic":"t","readable":true}"#)
+            .unwrap();
         assert!(!forbidden.is_forbidden("g", "t") && forbidden.is_forbidden("g", "u"));
         forbidden.remove_topic("u");
         assert!(forbidden.table().is_empty());

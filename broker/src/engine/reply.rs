@@ -20,14 +20,20 @@ const PUSH_WAIT_MS: i64 = 10_000;
 
 impl Engine {
     /// SEND_REPLY_MESSAGE 324, SEND_REPLY_MESSAGE_V2 325.
-    pub(super) fn send_reply(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn send_reply(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = match req.frame.code {
             request::SEND_REPLY_MESSAGE => SendMessageRequest::decode(&req.frame.ext)?,
             _ => SendMessageRequest::decode_short(&req.frame.ext)?,
         };
         let target = self.target(turn, &header)?;
         self.check_body(req.frame.body)?;
-        let received = header.properties.map_or(Properties::from_plain(""), Properties::from_text);
+        let received = header
+            .properties
+            .map_or(Properties::from_plain(""), Properties::from_text);
         let [tags, client_id] = received.find([property::TAGS, property::REPLY_TO_CLIENT]);
         let pushed_at = turn.now.wall_ms.to_string();
         let append = [
@@ -36,7 +42,11 @@ impl Engine {
             (property::PUSH_REPLY_TIME, pushed_at.as_str()),
         ];
         let born_host = self.born_host(req);
-        let properties = Edit { received, without: &[property::POP_CK], append: &append };
+        let properties = Edit {
+            received,
+            without: &[property::POP_CK],
+            append: &append,
+        };
         let message = NewMessage {
             topic: &target.topic,
             queue_id: target.queue_id,
@@ -53,7 +63,11 @@ impl Engine {
         };
         let appended = self.store(turn, &message)?;
         let stored = StoredReply {
-            msg_id: OffsetId { store_host: self.store_host, offset: appended.position as i64 }.encode(),
+            msg_id: OffsetId {
+                store_host: self.store_host,
+                offset: appended.position as i64,
+            }
+            .encode(),
             queue_id: target.queue_id,
             queue_offset: appended.queue_offset,
         };
@@ -66,7 +80,10 @@ impl Engine {
         };
         let mut text = vec![0; properties.len()];
         properties.write_to(&mut text);
-        let (text, store_host) = (String::from_utf8_lossy(&text).into_owned(), self.store_host.to_string());
+        let (text, store_host) = (
+            String::from_utf8_lossy(&text).into_owned(),
+            self.store_host.to_string(),
+        );
         let store_ms = self.last_store_ms;
         let then = Then::Pushed { to: req.to, stored };
         self.call(
@@ -79,14 +96,24 @@ impl Engine {
                 fields.text_field("producerGroup", header.producer_group);
                 fields.field("topic", &target.topic);
                 fields.text_field("defaultTopic", header.default_topic);
-                fields.int_field("defaultTopicQueueNums", header.default_topic_queue_nums.into());
+                fields.int_field(
+                    "defaultTopicQueueNums",
+                    header.default_topic_queue_nums.into(),
+                );
                 fields.int_field("queueId", target.queue_id.into());
                 fields.int_field("sysFlag", header.sys_flag.into());
                 fields.int_field("bornTimestamp", header.born_timestamp);
                 fields.int_field("flag", header.flag.into());
                 fields.field("properties", &text);
                 fields.int_field("reconsumeTimes", header.reconsume_times.unwrap_or(0).into());
-                fields.field("unitMode", if header.unit_mode == Some(true) { "true" } else { "false" });
+                fields.field(
+                    "unitMode",
+                    if header.unit_mode == Some(true) {
+                        "true"
+                    } else {
+                        "false"
+                    },
+                );
                 fields.field("bornHost", &born_host.to_string());
                 fields.field("storeHost", &store_host);
                 fields.int_field("storeTimestamp", store_ms);
@@ -104,7 +131,11 @@ impl Engine {
         failure: Option<&str>,
     ) {
         let remark = failure.map(|why| format!("push reply message to the client fail: {why}"));
-        let code = if remark.is_some() { response::SYSTEM_ERROR } else { response::SUCCESS };
+        let code = if remark.is_some() {
+            response::SYSTEM_ERROR
+        } else {
+            response::SUCCESS
+        };
         // What was stored before is in front of the log's present end.
         let end = turn.log.max_position();
         self.reply_when_durable(turn, to, end, 0, true, |out| {
@@ -141,7 +172,12 @@ mod tests {
             ("h", "0"),
             ("i", &properties),
         ];
-        host.ask(connection, request::SEND_REPLY_MESSAGE_V2, &fields, b"reply")
+        host.ask(
+            connection,
+            request::SEND_REPLY_MESSAGE_V2,
+            &fields,
+            b"reply",
+        )
     }
 
     fn start() -> (TestHost, Connection, Connection) {
@@ -159,10 +195,21 @@ mod tests {
         host.run();
         assert_eq!(host.answer(answering, opaque), None);
         let (pushed, request) = host.requests(asking).remove(0);
-        assert_eq!((request.code, request.body.as_slice()), (request::PUSH_REPLY_MESSAGE_TO_CLIENT, &b"reply"[..]));
-        assert_eq!((request.fields["topic"].as_str(), request.fields["producerGroup"].as_str()), (TOPIC, "answers"));
+        assert_eq!(
+            (request.code, request.body.as_slice()),
+            (request::PUSH_REPLY_MESSAGE_TO_CLIENT, &b"reply"[..])
+        );
+        assert_eq!(
+            (
+                request.fields["topic"].as_str(),
+                request.fields["producerGroup"].as_str()
+            ),
+            (TOPIC, "answers")
+        );
         let text = Properties::from_plain(&request.fields["properties"]);
-        assert!(text.get("CORRELATION_ID").unwrap() == "c" && text.get("PUSH_REPLY_TIME").is_some());
+        assert!(
+            text.get("CORRELATION_ID").unwrap() == "c" && text.get("PUSH_REPLY_TIME").is_some()
+        );
         // Nobody else answers for it.
         host.respond(answering, pushed, 0, &[]);
         host.run();
@@ -170,7 +217,10 @@ mod tests {
         host.respond(asking, pushed, 0, &[]);
         host.run();
         let reply = host.answer(answering, opaque).unwrap();
-        assert_eq!((reply.code, reply.fields["queueOffset"].as_str()), (response::SUCCESS, "0"));
+        assert_eq!(
+            (reply.code, reply.fields["queueOffset"].as_str()),
+            (response::SUCCESS, "0")
+        );
         assert_eq!(host.messages(TOPIC, 0).len(), 1);
     }
 
@@ -186,14 +236,20 @@ mod tests {
         host.respond(asking, pushed[0].0, response::SYSTEM_ERROR, &[]);
         host.run();
         for opaque in [nobody, refused] {
-            assert_eq!(host.answer(answering, opaque).unwrap().code, response::SYSTEM_ERROR);
+            assert_eq!(
+                host.answer(answering, opaque).unwrap().code,
+                response::SYSTEM_ERROR
+            );
         }
         host.advance(9_999);
         assert_eq!(host.answer(answering, late), None);
         host.close(asking);
         host.run();
         for opaque in [late, cut] {
-            assert_eq!(host.answer(answering, opaque).unwrap().code, response::SYSTEM_ERROR);
+            assert_eq!(
+                host.answer(answering, opaque).unwrap().code,
+                response::SYSTEM_ERROR
+            );
         }
         assert_eq!(host.messages(TOPIC, 0).len(), 4);
         host.advance(20_000);
@@ -216,8 +272,16 @@ mod tests {
         let (mut host, asking, _) = start();
         let leave = |group| [("clientID", "asking"), ("producerGroup", group)];
         host.request(asking, request::UNREGISTER_CLIENT, &leave("questions"), &[]);
-        assert_eq!(host.engine.clients.producer_connection("asking"), Some(asking));
-        host.request(asking, request::UNREGISTER_CLIENT, &leave("CLIENT_INNER_PRODUCER"), &[]);
+        assert_eq!(
+            host.engine.clients.producer_connection("asking"),
+            Some(asking)
+        );
+        host.request(
+            asking,
+            request::UNREGISTER_CLIENT,
+            &leave("CLIENT_INNER_PRODUCER"),
+            &[],
+        );
         assert_eq!(host.engine.clients.producer_connection("asking"), None);
     }
 }

@@ -20,7 +20,11 @@ pub(super) const RESETS: u16 = 23;
 
 impl Engine {
     /// INVOKE_BROKER_TO_RESET_OFFSET 222: of one queue to an offset, or of one or all queues to a time.
-    pub(super) fn reset_offset(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn reset_offset(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = InvokeBrokerToResetOffsetRequest::decode(&req.frame.ext)?;
         let (group, topic) = (header.group.to_str(), header.topic.to_str());
         let Some(known) = self.topics.get_mut(&topic) else {
@@ -43,8 +47,12 @@ impl Engine {
                 ));
             }
         };
-        let queues: Vec<(i32, QueueRef)> = queue_ids.map(|id| (id, known.queue(turn.log, id))).collect();
-        let offset = header.offset.filter(|offset| *offset != -1 && header.queue_id >= 0);
+        let queues: Vec<(i32, QueueRef)> = queue_ids
+            .map(|id| (id, known.queue(turn.log, id)))
+            .collect();
+        let offset = header
+            .offset
+            .filter(|offset| *offset != -1 && header.queue_id >= 0);
         let mut body = ResetOffsetBody::default();
         for (queue_id, queue) in &queues {
             let (min, max) = (turn.log.min_offset(*queue), turn.log.max_offset(*queue));
@@ -53,20 +61,28 @@ impl Engine {
                 Some(offset) => {
                     return Err(Refusal::new(
                         response::SYSTEM_ERROR,
-                        format!("the offset {offset} is not between {min} and {max}, the queue's first and last"),
+                        format!(
+                            "the offset {offset} is not between {min} and {max}, the queue's first and last"
+                        ),
                     ));
                 }
                 None if header.timestamp < 0 => max,
-                None => match turn.log.offset_by_time(*queue, header.timestamp, Boundary::Lower) {
+                None => match turn
+                    .log
+                    .offset_by_time(*queue, header.timestamp, Boundary::Lower)
+                {
                     Ok(offset) => offset,
                     Err(ReadMiss::Wanted(read)) => {
                         self.retry_after_read(read, req);
                         return Ok(());
                     }
-                    Err(miss) => return Err(Refusal::new(response::SYSTEM_ERROR, miss.to_string())),
+                    Err(miss) => {
+                        return Err(Refusal::new(response::SYSTEM_ERROR, miss.to_string()));
+                    }
                 },
             };
-            body.offset_table.insert(self.message_queue(&topic, *queue_id), target);
+            body.offset_table
+                .insert(self.message_queue(&topic, *queue_id), target);
         }
         for (queue, target) in &body.offset_table {
             self.offsets.commit(&group, &topic, queue.queue_id, *target);
@@ -80,7 +96,9 @@ impl Engine {
         }
         let json = body.to_json();
         self.reply_when_durable(turn, req.to, end, 0, true, |out| {
-            req.to.write(out, response::SUCCESS, None).finish_with(&json);
+            req.to
+                .write(out, response::SUCCESS, None)
+                .finish_with(&json);
         });
         Ok(())
     }
@@ -98,7 +116,9 @@ impl Engine {
         topic: &str,
         queue_id: i32,
     ) -> Result<Option<i64>, Refusal> {
-        let Some(offset) = self.resets.get(group, topic, queue_id) else { return Ok(None) };
+        let Some(offset) = self.resets.get(group, topic, queue_id) else {
+            return Ok(None);
+        };
         self.resets.forget_queue(group, topic, queue_id);
         if let Err(refusal) = self.journal_resets(turn, group, topic) {
             self.resets.load(group, topic, queue_id, offset);
@@ -107,7 +127,12 @@ impl Engine {
         Ok(Some(offset))
     }
 
-    fn journal_resets(&mut self, turn: &mut Turn<'_>, group: &str, topic: &str) -> Result<Position, Refusal> {
+    fn journal_resets(
+        &mut self,
+        turn: &mut Turn<'_>,
+        group: &str,
+        topic: &str,
+    ) -> Result<Position, Refusal> {
         let mut payload = Vec::new();
         encode_offsets(&self.resets, group, topic, &mut payload);
         Ok(turn.log.append_state(RESETS, &payload)?)
@@ -137,7 +162,12 @@ mod tests {
     fn reset(host: &mut TestHost, connection: Connection, more: &[(&str, &str)]) -> Reply {
         let mut fields = vec![("group", "g"), ("topic", "t"), ("isForce", "true")];
         fields.extend(more);
-        host.request(connection, request::INVOKE_BROKER_TO_RESET_OFFSET, &fields, &[])
+        host.request(
+            connection,
+            request::INVOKE_BROKER_TO_RESET_OFFSET,
+            &fields,
+            &[],
+        )
     }
 
     fn pull(host: &mut TestHost, connection: Connection, offset: &str) -> Reply {
@@ -157,13 +187,21 @@ mod tests {
     }
 
     fn commit(host: &mut TestHost, connection: Connection, offset: &str) -> i32 {
-        let fields = [("consumerGroup", "g"), ("topic", "t"), ("queueId", "0"), ("commitOffset", offset)];
-        host.request(connection, request::UPDATE_CONSUMER_OFFSET, &fields, &[]).code
+        let fields = [
+            ("consumerGroup", "g"),
+            ("topic", "t"),
+            ("queueId", "0"),
+            ("commitOffset", offset),
+        ];
+        host.request(connection, request::UPDATE_CONSUMER_OFFSET, &fields, &[])
+            .code
     }
 
     fn committed(host: &mut TestHost, connection: Connection) -> String {
         let fields = [("consumerGroup", "g"), ("topic", "t"), ("queueId", "0")];
-        host.request(connection, request::QUERY_CONSUMER_OFFSET, &fields, &[]).fields["offset"].clone()
+        host.request(connection, request::QUERY_CONSUMER_OFFSET, &fields, &[])
+            .fields["offset"]
+            .clone()
     }
 
     #[test]
@@ -174,7 +212,11 @@ mod tests {
         let reply = reset(&mut host, connection, &[("timestamp", &middle)]);
         assert_eq!(reply.code, response::SUCCESS, "{}", reply.remark);
         let body = ResetOffsetBody::from_json(&reply.body).unwrap();
-        let of_queue_0 = body.offset_table.iter().find(|(queue, _)| queue.queue_id == 0).map(|(_, offset)| *offset);
+        let of_queue_0 = body
+            .offset_table
+            .iter()
+            .find(|(queue, _)| queue.queue_id == 0)
+            .map(|(_, offset)| *offset);
         assert_eq!(of_queue_0, Some(5));
         assert_eq!(commit(&mut host, connection, "10"), response::SUCCESS);
         assert_eq!(committed(&mut host, connection), "5");
@@ -183,7 +225,10 @@ mod tests {
         let connection = host.connect();
         host.consume(connection, "client", "g", "t");
         let reply = pull(&mut host, connection, "10");
-        assert_eq!((reply.code, reply.fields["nextBeginOffset"].as_str()), (response::PULL_OFFSET_MOVED, "5"));
+        assert_eq!(
+            (reply.code, reply.fields["nextBeginOffset"].as_str()),
+            (response::PULL_OFFSET_MOVED, "5")
+        );
         assert_eq!(committed(&mut host, connection), "5");
         host.crash_and_reopen();
         let connection = host.connect();
@@ -213,25 +258,58 @@ mod tests {
         assert_eq!(host.answer(connection, held), None);
         reset(&mut host, connection, &[("timestamp", "0")]);
         let reply = host.answer(connection, held).unwrap();
-        assert_eq!((reply.code, reply.fields["nextBeginOffset"].as_str()), (response::PULL_OFFSET_MOVED, "0"));
+        assert_eq!(
+            (reply.code, reply.fields["nextBeginOffset"].as_str()),
+            (response::PULL_OFFSET_MOVED, "0")
+        );
     }
 
     #[test]
     fn what_cannot_be_is_refused() {
         let (mut host, connection) = start();
         let at = |offset| [("queueId", "0"), ("offset", offset), ("timestamp", "-1")];
-        assert_eq!(reset(&mut host, connection, &at("3")).code, response::SUCCESS);
+        assert_eq!(
+            reset(&mut host, connection, &at("3")).code,
+            response::SUCCESS
+        );
         assert_eq!(committed(&mut host, connection), "3");
         for offset in ["12", "-2"] {
-            assert_eq!(reset(&mut host, connection, &at(offset)).code, response::SYSTEM_ERROR, "{offset}");
+            assert_eq!(
+                reset(&mut host, connection, &at(offset)).code,
+                response::SYSTEM_ERROR,
+                "{offset}"
+            );
         }
         let no_queue = [("queueId", "99"), ("timestamp", "-1")];
-        assert_eq!(reset(&mut host, connection, &no_queue).code, response::SYSTEM_ERROR);
-        let fields = [("group", "g"), ("topic", "none"), ("timestamp", "0"), ("isForce", "true")];
-        let reply = host.request(connection, request::INVOKE_BROKER_TO_RESET_OFFSET, &fields, &[]);
+        assert_eq!(
+            reset(&mut host, connection, &no_queue).code,
+            response::SYSTEM_ERROR
+        );
+        let fields = [
+            ("group", "g"),
+            ("topic", "none"),
+            ("timestamp", "0"),
+            ("isForce", "true"),
+        ];
+        let reply = host.request(
+            connection,
+            request::INVOKE_BROKER_TO_RESET_OFFSET,
+            &fields,
+            &[],
+        );
         assert_eq!(reply.code, response::TOPIC_NOT_EXIST);
-        let fields = [("group", "none"), ("topic", "t"), ("timestamp", "0"), ("isForce", "true")];
-        let reply = host.request(connection, request::INVOKE_BROKER_TO_RESET_OFFSET, &fields, &[]);
+        let fields = [
+            ("group", "none"),
+            ("topic", "t"),
+            ("timestamp", "0"),
+            ("isForce", "true"),
+        ];
+        let reply = host.request(
+            connection,
+            request::INVOKE_BROKER_TO_RESET_OFFSET,
+            &fields,
+            &[],
+        );
         assert_eq!(reply.code, response::SUBSCRIPTION_GROUP_NOT_EXIST);
         // To the end.
         let reply = reset(&mut host, connection, &[("timestamp", "-1")]);

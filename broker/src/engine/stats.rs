@@ -45,7 +45,11 @@ struct Window<const N: usize, const WIDTH_MS: i64> {
 impl<const N: usize, const WIDTH_MS: i64> Window<N, WIDTH_MS> {
     fn new(wall_ms: i64) -> Self {
         let newest = wall_ms.div_euclid(WIDTH_MS);
-        Self { newest, first: newest, buckets: [Sum::default(); N] }
+        Self {
+            newest,
+            first: newest,
+            buckets: [Sum::default(); N],
+        }
     }
 
     /// Empties what is older than the window. A clock that goes back leaves everything as it is.
@@ -87,7 +91,11 @@ struct Series {
 
 impl Series {
     fn new(wall_ms: i64) -> Self {
-        Self { minute: Window::new(wall_ms), hour: Window::new(wall_ms), day: Window::new(wall_ms) }
+        Self {
+            minute: Window::new(wall_ms),
+            hour: Window::new(wall_ms),
+            day: Window::new(wall_ms),
+        }
     }
 
     fn add(&mut self, wall_ms: i64, sum: Sum) {
@@ -102,7 +110,11 @@ impl Series {
             BrokerStatsItem {
                 sum: total as i64,
                 tps: round(total as f64 / secs),
-                avgpt: if sum.events == 0 { 0.0 } else { round(total as f64 / sum.events as f64) },
+                avgpt: if sum.events == 0 {
+                    0.0
+                } else {
+                    round(total as f64 / sum.events as f64)
+                },
             }
         };
         BrokerStatsData {
@@ -149,7 +161,11 @@ impl Rate {
     fn turn_day(&mut self, wall_ms: i64) {
         let today = wall_ms.div_euclid(DAY_MS);
         if today > self.day {
-            self.yesterday_morning = if today == self.day + 1 { self.this_morning } else { self.total };
+            self.yesterday_morning = if today == self.day + 1 {
+                self.this_morning
+            } else {
+                self.total
+            };
             self.this_morning = self.total;
             self.day = today;
         }
@@ -157,7 +173,11 @@ impl Rate {
 
     fn add(&mut self, wall_ms: i64, count: u64) {
         self.turn_day(wall_ms);
-        let sum = Sum { events: 1, messages: count, bytes: 0 };
+        let sum = Sum {
+            events: 1,
+            messages: count,
+            bytes: 0,
+        };
         self.ten_seconds.add(wall_ms, sum);
         self.minute.add(wall_ms, sum);
         self.ten_minutes.add(wall_ms, sum);
@@ -166,7 +186,11 @@ impl Rate {
 
     /// How many a second over ten seconds, a minute and ten minutes.
     pub fn per_second(&mut self, wall_ms: i64) -> [f64; 3] {
-        let windows = [self.ten_seconds.read(wall_ms), self.minute.read(wall_ms), self.ten_minutes.read(wall_ms)];
+        let windows = [
+            self.ten_seconds.read(wall_ms),
+            self.minute.read(wall_ms),
+            self.ten_minutes.read(wall_ms),
+        ];
         windows.map(|(sum, secs)| round(sum.messages as f64 / secs))
     }
 
@@ -226,7 +250,11 @@ impl Stats {
 
     /// A message was stored.
     pub fn put(&mut self, topic: &str, bytes: usize, wall_ms: i64) {
-        let sum = Sum { events: 1, messages: 1, bytes: bytes as u64 };
+        let sum = Sum {
+            events: 1,
+            messages: 1,
+            bytes: bytes as u64,
+        };
         if let Some(broker) = &mut self.broker {
             broker.put.add(wall_ms, 1);
             broker.put_series.add(wall_ms, sum);
@@ -234,7 +262,10 @@ impl Stats {
         match self.topics.get_mut(topic) {
             Some(series) => series.add(wall_ms, sum),
             None => {
-                let series = self.topics.entry(topic.to_owned()).or_insert_with(|| Box::new(Series::new(wall_ms)));
+                let series = self
+                    .topics
+                    .entry(topic.to_owned())
+                    .or_insert_with(|| Box::new(Series::new(wall_ms)));
                 series.add(wall_ms, sum);
             }
         }
@@ -242,7 +273,11 @@ impl Stats {
 
     /// A group got messages.
     pub fn got(&mut self, group: &str, topic: &str, messages: usize, bytes: usize, wall_ms: i64) {
-        let sum = Sum { events: 1, messages: messages as u64, bytes: bytes as u64 };
+        let sum = Sum {
+            events: 1,
+            messages: messages as u64,
+            bytes: bytes as u64,
+        };
         if let Some(broker) = &mut self.broker {
             broker.got.add(wall_ms, messages as u64);
             broker.found.add(wall_ms, 1);
@@ -260,15 +295,32 @@ impl Stats {
 
     /// A group sent a message back.
     pub fn sent_back(&mut self, group: &str, topic: &str, wall_ms: i64) {
-        let sum = Sum { events: 1, messages: 1, bytes: 0 };
+        let sum = Sum {
+            events: 1,
+            messages: 1,
+            bytes: 0,
+        };
         self.count_group(group, topic, wall_ms, |series| {
-            series.sent_back.get_or_insert_with(|| Box::new(Series::new(wall_ms))).add(wall_ms, sum);
+            series
+                .sent_back
+                .get_or_insert_with(|| Box::new(Series::new(wall_ms)))
+                .add(wall_ms, sum);
         });
     }
 
     /// Names are made owned only for what is counted the first time.
-    fn count_group(&mut self, group: &str, topic: &str, wall_ms: i64, count: impl FnOnce(&mut GroupSeries)) {
-        if let Some(series) = self.groups.get_mut(group).and_then(|topics| topics.get_mut(topic)) {
+    fn count_group(
+        &mut self,
+        group: &str,
+        topic: &str,
+        wall_ms: i64,
+        count: impl FnOnce(&mut GroupSeries),
+    ) {
+        if let Some(series) = self
+            .groups
+            .get_mut(group)
+            .and_then(|topics| topics.get_mut(topic))
+        {
             count(series);
             return;
         }
@@ -276,9 +328,15 @@ impl Stats {
             return;
         }
         self.group_series += 1;
-        let mut series = Box::new(GroupSeries { got: Series::new(wall_ms), sent_back: None });
+        let mut series = Box::new(GroupSeries {
+            got: Series::new(wall_ms),
+            sent_back: None,
+        });
         count(&mut series);
-        self.groups.entry(group.to_owned()).or_default().insert(topic.to_owned(), series);
+        self.groups
+            .entry(group.to_owned())
+            .or_default()
+            .insert(topic.to_owned(), series);
     }
 
     pub(super) fn remove_topic(&mut self, topic: &str) {
@@ -295,26 +353,40 @@ impl Stats {
 
     /// Messages a second that came into a topic, over the last minute.
     pub fn topic_put_tps(&mut self, topic: &str, wall_ms: i64) -> f64 {
-        self.topics.get_mut(topic).map_or(0.0, |series| series.messages_per_second(wall_ms))
+        self.topics
+            .get_mut(topic)
+            .map_or(0.0, |series| series.messages_per_second(wall_ms))
     }
 
     /// Messages a second that a group got of a topic, over the last minute.
     pub fn group_get_tps(&mut self, group: &str, topic: &str, wall_ms: i64) -> f64 {
-        let series = self.groups.get_mut(group).and_then(|topics| topics.get_mut(topic));
+        let series = self
+            .groups
+            .get_mut(group)
+            .and_then(|topics| topics.get_mut(topic));
         series.map_or(0.0, |series| series.got.messages_per_second(wall_ms))
     }
 
     /// The broker's rates: messages in, messages out, pulls that found something, pulls that did not.
     pub fn broker_rates(&mut self) -> Option<[&mut Rate; 4]> {
         let broker = self.broker.as_mut()?;
-        Some([&mut broker.put, &mut broker.got, &mut broker.found, &mut broker.missed])
+        Some([
+            &mut broker.put,
+            &mut broker.got,
+            &mut broker.found,
+            &mut broker.missed,
+        ])
     }
 
     /// One item of the statistics as VIEW_BROKER_STATS_DATA names it; `None` for what was never counted.
     pub fn data(&mut self, item: &str, key: &str, wall_ms: i64) -> Option<BrokerStatsData> {
         let messages: fn(&Sum) -> u64 = |sum| sum.messages;
         let bytes: fn(&Sum) -> u64 = |sum| sum.bytes;
-        let figure = if item.ends_with("_SIZE") { bytes } else { messages };
+        let figure = if item.ends_with("_SIZE") {
+            bytes
+        } else {
+            messages
+        };
         let series = match item {
             "BROKER_PUT_NUMS" => &mut self.broker.as_mut()?.put_series,
             "BROKER_GET_NUMS" => &mut self.broker.as_mut()?.got_series,
@@ -343,12 +415,23 @@ mod tests {
     #[test]
     fn a_window_forgets_what_is_older_than_itself() {
         let mut window = Window::<10, SECOND_MS>::new(NOON_MS);
-        let one = Sum { events: 1, messages: 3, bytes: 7 };
+        let one = Sum {
+            events: 1,
+            messages: 3,
+            bytes: 7,
+        };
         for second in 0..20 {
             window.add(NOON_MS + second * SECOND_MS, one);
         }
         let (sum, secs) = window.read(NOON_MS + 20 * SECOND_MS - 1);
-        assert_eq!(sum, Sum { events: 10, messages: 30, bytes: 70 });
+        assert_eq!(
+            sum,
+            Sum {
+                events: 10,
+                messages: 30,
+                bytes: 70
+            }
+        );
         assert!((9.9..=10.0).contains(&secs), "{secs}");
         assert_eq!(window.read(NOON_MS + 25 * SECOND_MS).0.events, 4);
         assert_eq!(window.read(NOON_MS + DAY_MS).0, Sum::default());
@@ -373,7 +456,14 @@ mod tests {
         assert_eq!(data.stats_minute.sum, 500_000);
         assert_eq!(data.stats_day.sum, 500_000);
         assert!((data.stats_minute.avgpt - 100.0).abs() < 0.01);
-        assert_eq!(stats.data("TOPIC_PUT_NUMS", "t", NOON_MS + 120_000).unwrap().stats_minute.sum, 0);
+        assert_eq!(
+            stats
+                .data("TOPIC_PUT_NUMS", "t", NOON_MS + 120_000)
+                .unwrap()
+                .stats_minute
+                .sum,
+            0
+        );
         assert_eq!(stats.data("TOPIC_PUT_NUMS", "other", NOON_MS), None);
         assert_eq!(stats.data("NO_SUCH_ITEM", "t", NOON_MS), None);
     }
@@ -398,7 +488,14 @@ mod tests {
         assert!(stats.group_get_tps("g", "t", NOON_MS) > 0.0);
         assert_eq!(stats.data("SNDBCK_PUT_NUMS", "t@g", NOON_MS), None);
         stats.sent_back("g", "t", NOON_MS);
-        assert_eq!(stats.data("SNDBCK_PUT_NUMS", "t@g", NOON_MS).unwrap().stats_minute.sum, 1);
+        assert_eq!(
+            stats
+                .data("SNDBCK_PUT_NUMS", "t@g", NOON_MS)
+                .unwrap()
+                .stats_minute
+                .sum,
+            1
+        );
         stats.remove_topic("t");
         assert_eq!(stats.data("GROUP_GET_NUMS", "t@g", NOON_MS), None);
     }

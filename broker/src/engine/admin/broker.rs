@@ -65,6 +65,14 @@ impl Engine {
         says("remainHowManyDataToFlush", format!("{} B", turn.log.sizes().unflushed_bytes));
         says("remainHowManyDataToCommit", "0 B".to_owned());
         says("remainTransientStoreBufferNumbs", i32::MAX.to_string());
+        says("earliestMessageTimeStamp", turn.log.oldest_ms().unwrap_or(-1).to_string());
+        if let Some(space) = turn.log.disk_space().filter(|space| space.total_bytes > 0) {
+            let used = 1.0 - space.free_bytes as f64 / space.total_bytes as f64;
+            says("commitLogDiskRatio", format!("{used:.2}"));
+            says("consumeQueueDiskRatio", format!("{used:.2}"));
+            let (total, free) = (gib(space.total_bytes), gib(space.free_bytes));
+            says("commitLogDirCapacity", format!("Total : {total:.1} GiB, Free : {free:.1} GiB."));
+        }
         // The index is made of the log as it is appended: it is never behind, and no page cache is locked.
         for key in ["dispatchBehindBytes", "dispatchMaxBuffer", "pageCacheLockTimeMills"] {
             says(key, "0".to_owned());
@@ -131,6 +139,10 @@ impl Engine {
         turn.answer_ok(req.to);
         Ok(())
     }
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / (1u64 << 30) as f64
 }
 
 /// A span of time as tools read it.

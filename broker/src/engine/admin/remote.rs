@@ -18,20 +18,37 @@ const RELAY_WAIT_MS: i64 = 10_000;
 const STATUS_WAIT_MS: i64 = 5_000;
 
 impl Engine {
-    pub(super) fn consumer_running_info(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn consumer_running_info(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = GetConsumerRunningInfoRequest::decode(&req.frame.ext)?;
-        let client = self.consumer(&header.consumer_group.to_str(), Some(&header.client_id.to_str()))?;
+        let client = self.consumer(
+            &header.consumer_group.to_str(),
+            Some(&header.client_id.to_str()),
+        )?;
         self.relay_request(turn, req, client, &[], req.frame.body)
     }
 
-    pub(super) fn consume_directly(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn consume_directly(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = ConsumeMessageDirectlyRequest::decode(&req.frame.ext)?;
-        let client_id = header.client_id.map(|id| id.to_str()).filter(|id| !id.is_empty());
+        let client_id = header
+            .client_id
+            .map(|id| id.to_str())
+            .filter(|id| !id.is_empty());
         let client = self.consumer(&header.consumer_group.to_str(), client_id.as_deref())?;
         let id = header.msg_id.map(|id| id.to_str()).unwrap_or_default();
         let position = OffsetId::parse(&id).and_then(|id| Position::try_from(id.offset).ok());
         let Some(position) = position else {
-            return Err(Refusal::new(response::SYSTEM_ERROR, format!("{id:?} is not an offset message id")));
+            return Err(Refusal::new(
+                response::SYSTEM_ERROR,
+                format!("{id:?} is not an offset message id"),
+            ));
         };
         let record = match turn.log.record_at(position) {
             Ok(record) => record,
@@ -40,13 +57,23 @@ impl Engine {
                 return Ok(());
             }
             Err(miss) => {
-                return Err(Refusal::new(response::SYSTEM_ERROR, format!("the message {id} cannot be read: {miss}")));
+                return Err(Refusal::new(
+                    response::SYSTEM_ERROR,
+                    format!("the message {id} cannot be read: {miss}"),
+                ));
             }
         };
         let topic = header.topic.map(|topic| topic.to_str()).unwrap_or_default();
-        let topic_flag = self.topics.get(&topic).map_or(0, |topic| topic.config.topic_sys_flag).to_string();
-        let group_flag =
-            self.groups.get(&header.consumer_group.to_str()).map_or(0, |group| group.group_sys_flag).to_string();
+        let topic_flag = self
+            .topics
+            .get(&topic)
+            .map_or(0, |topic| topic.config.topic_sys_flag)
+            .to_string();
+        let group_flag = self
+            .groups
+            .get(&header.consumer_group.to_str())
+            .map_or(0, |group| group.group_sys_flag)
+            .to_string();
         let broker_name = self.settings.broker_name.clone();
         let more = [
             ("brokerName", broker_name.as_str()),
@@ -58,14 +85,20 @@ impl Engine {
 
     /// A member of a consumer group; any where none is named.
     fn consumer(&self, group: &str, client_id: Option<&str>) -> Result<Connection, Refusal> {
-        let clients = self.clients.consumers(group).map(|consumers| &consumers.clients);
+        let clients = self
+            .clients
+            .consumers(group)
+            .map(|consumers| &consumers.clients);
         let client = match client_id {
             Some(id) => clients.and_then(|clients| clients.get(id)),
             None => clients.and_then(|clients| clients.values().next()),
         };
         client.map(|client| client.connection).ok_or_else(|| {
             let who = client_id.unwrap_or("any client");
-            Refusal::new(response::SYSTEM_ERROR, format!("The Consumer <{group}> <{who}> not online"))
+            Refusal::new(
+                response::SYSTEM_ERROR,
+                format!("The Consumer <{group}> <{who}> not online"),
+            )
         })
     }
 
@@ -88,16 +121,39 @@ impl Engine {
                 writer.field(name, value);
             }
         };
-        self.call(turn, client, req.frame.code, RELAY_WAIT_MS, Then::Relay { to: req.to }, fields, body)
+        self.call(
+            turn,
+            client,
+            req.frame.code,
+            RELAY_WAIT_MS,
+            Then::Relay { to: req.to },
+            fields,
+            body,
+        )
     }
 
-    pub(super) fn consumer_status(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn consumer_status(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = InvokeBrokerToGetConsumerStatusRequest::decode(&req.frame.ext)?;
         let (group, topic) = (header.group.to_str(), header.topic.to_str());
-        let wanted = header.client_addr.map(|id| id.to_str()).filter(|id| !id.is_empty());
-        let members = self.clients.consumers(&group).into_iter().flat_map(|consumers| &consumers.clients);
+        let wanted = header
+            .client_addr
+            .map(|id| id.to_str())
+            .filter(|id| !id.is_empty());
+        let members = self
+            .clients
+            .consumers(&group)
+            .into_iter()
+            .flat_map(|consumers| &consumers.clients);
         let clients: Vec<(String, Connection)> = members
-            .filter(|(id, _)| wanted.as_ref().is_none_or(|wanted| id.as_str() == &**wanted))
+            .filter(|(id, _)| {
+                wanted
+                    .as_ref()
+                    .is_none_or(|wanted| id.as_str() == &**wanted)
+            })
             .map(|(id, client)| (id.clone(), client.connection))
             .collect();
         if clients.is_empty() {
@@ -108,13 +164,19 @@ impl Engine {
         }
         let survey = self.begin_survey(req.to, clients.len());
         for (client_id, connection) in clients {
-            let then = Then::Status { survey, client_id: client_id.clone() };
+            let then = Then::Status {
+                survey,
+                client_id: client_id.clone(),
+            };
             let fields = |fields: &mut FrameWriter<'_>| {
                 fields.field("topic", &topic);
                 fields.field("group", &group);
             };
             let code = request::GET_CONSUMER_STATUS_FROM_CLIENT;
-            if self.call(turn, connection, code, STATUS_WAIT_MS, then, fields, &[]).is_err() {
+            if self
+                .call(turn, connection, code, STATUS_WAIT_MS, then, fields, &[])
+                .is_err()
+            {
                 self.fill_survey(turn, survey, client_id, None);
             }
         }

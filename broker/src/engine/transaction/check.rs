@@ -5,12 +5,12 @@
 //! `transaction_check_interval_ms`. Whether or not a producer of its group was there to be asked, that was a check; after
 //! `transaction_check_max` of them it goes to the dead topic.
 
+use corelane_wire::ExtHeader;
 use corelane_wire::code::{request, response};
 use corelane_wire::header::group::ResumeCheckHalfMessageRequest;
 use corelane_wire::message_id::OffsetId;
 use corelane_wire::properties::{Edit, name as property};
 use corelane_wire::record::{Record, RecordLayout};
-use corelane_wire::ExtHeader;
 
 use super::end::immunity_ms;
 use super::half::copied;
@@ -61,15 +61,24 @@ impl Engine {
             match self.look_at(turn, offset) {
                 Ok(Look::Asked(sent)) => {
                     bytes += sent;
-                    let checks = self.transactions.pending.get(&offset).map_or(0, |pending| pending.checks);
+                    let checks = self
+                        .transactions
+                        .pending
+                        .get(&offset)
+                        .map_or(0, |pending| pending.checks);
                     push_checks(&mut checked, offset, checks);
-                    self.transactions.schedule(offset, now + self.settings.transaction_check_interval_ms);
+                    self.transactions
+                        .schedule(offset, now + self.settings.transaction_check_interval_ms);
                 }
                 Ok(Look::Ended) => {}
                 Ok(Look::At(again)) => self.transactions.schedule(offset, again),
                 Ok(Look::Reading(read)) => {
                     self.transactions.schedule(offset, i64::MAX);
-                    self.transactions.reading.entry(read).or_default().push(offset);
+                    self.transactions
+                        .reading
+                        .entry(read)
+                        .or_default()
+                        .push(offset);
                 }
                 Err(refusal) => {
                     tracing::debug!(offset, why = %refusal.remark, "a half message is looked at later");
@@ -100,7 +109,10 @@ impl Engine {
             Ok(slice) => slice,
             Err(ReadMiss::Wanted(read)) => return Ok(Look::Reading(read)),
             Err(ReadMiss::Gone) => {
-                tracing::warn!(offset, "a half message is older than what is kept, and is forgotten");
+                tracing::warn!(
+                    offset,
+                    "a half message is older than what is kept, and is forgotten"
+                );
                 self.journal_end(turn, offset)?;
                 return Ok(Look::Ended);
             }
@@ -113,11 +125,19 @@ impl Engine {
             self.journal_end(turn, offset)?;
             return Ok(Look::Ended);
         };
-        let checks = self.transactions.pending.get(&offset).map_or(0, |pending| pending.checks);
-        let immunity = record.properties().get(property::CHECK_IMMUNITY_TIME_IN_SECONDS);
+        let checks = self
+            .transactions
+            .pending
+            .get(&offset)
+            .map_or(0, |pending| pending.checks);
+        let immunity = record
+            .properties()
+            .get(property::CHECK_IMMUNITY_TIME_IN_SECONDS);
         let wait_ms = immunity
             .and_then(|secs| immunity_ms(&secs.to_str()))
-            .map_or(0, |immunity_ms| record.store_timestamp() + immunity_ms - turn.now.wall_ms);
+            .map_or(0, |immunity_ms| {
+                record.store_timestamp() + immunity_ms - turn.now.wall_ms
+            });
         if checks == 0 && wait_ms > 0 {
             return Ok(Look::At(now + wait_ms));
         }
@@ -141,7 +161,13 @@ impl Engine {
     }
 
     /// Sends CHECK_TRANSACTION_STATE to one of the group's producers. Gives the bytes of the message that was sent.
-    fn ask_producer(&mut self, turn: &mut Turn<'_>, record: &Record<'_>, offset: i64, checks: u32) -> usize {
+    fn ask_producer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        record: &Record<'_>,
+        offset: i64,
+        checks: u32,
+    ) -> usize {
         let [group, unique_key, topic, queue_id] = record.properties().find([
             property::PGROUP,
             property::UNIQ_KEY,
@@ -152,15 +178,23 @@ impl Engine {
         let round = self.transactions.round;
         self.transactions.round = round.wrapping_add(1);
         let producers = self.clients.producers(&group);
-        let Some(producer) = producers.and_then(|producers| producers.values().nth(round % producers.len())) else {
+        let Some(producer) =
+            producers.and_then(|producers| producers.values().nth(round % producers.len()))
+        else {
             tracing::info!(%group, offset, checks, "no producer of the group is there to be asked about a half message");
             return 0;
         };
         let connection = producer.connection;
         let topic = topic.map(|topic| topic.to_str()).unwrap_or_default();
-        let queue_id = queue_id.and_then(|id| id.to_str().parse().ok()).unwrap_or(0);
+        let queue_id = queue_id
+            .and_then(|id| id.to_str().parse().ok())
+            .unwrap_or(0);
         let body = checked_body(record, &topic, queue_id, checks);
-        let id = OffsetId { store_host: self.store_host, offset: record.physical_offset() }.encode();
+        let id = OffsetId {
+            store_host: self.store_host,
+            offset: record.physical_offset(),
+        }
+        .encode();
         let unique_key = unique_key.map(|key| key.to_str()).unwrap_or_default();
         let opaque = self.next_opaque();
         let broker_name = &self.settings.broker_name;
@@ -183,14 +217,28 @@ impl Engine {
     }
 
     /// Puts a half message where an operator finds it.
-    fn give_up(&mut self, turn: &mut Turn<'_>, record: &Record<'_>, offset: i64, checks: u32) -> Result<(), Refusal> {
+    fn give_up(
+        &mut self,
+        turn: &mut Turn<'_>,
+        record: &Record<'_>,
+        offset: i64,
+        checks: u32,
+    ) -> Result<(), Refusal> {
         let times = checks.to_string();
         let append = [(property::TRANSACTION_CHECK_TIMES, times.as_str())];
         let queue = self.system_queue(turn, DEAD_TOPIC);
-        let properties = Edit { received: record.properties(), without: &[], append: &append };
+        let properties = Edit {
+            received: record.properties(),
+            without: &[],
+            append: &append,
+        };
         let message = copied(record, DEAD_TOPIC, 0, queue, properties);
         self.store_and_end(turn, &message, offset)?;
-        tracing::warn!(offset, checks, "a half message was given up, and lies in {DEAD_TOPIC}");
+        tracing::warn!(
+            offset,
+            checks,
+            "a half message was given up, and lies in {DEAD_TOPIC}"
+        );
         Ok(())
     }
 
@@ -213,7 +261,11 @@ impl Engine {
                 self.retry_after_read(read, req);
                 return Ok(());
             }
-            Err(miss) => return Err(wrong(format!("no message is found under the id {id}: {miss}"))),
+            Err(miss) => {
+                return Err(wrong(format!(
+                    "no message is found under the id {id}: {miss}"
+                )));
+            }
         };
         match Record::parse(&slice) {
             Ok((record, _)) if record.topic() == DEAD_TOPIC => {
@@ -221,7 +273,9 @@ impl Engine {
                 self.answer_when_durable(turn, req.to, stored.end, 0);
                 Ok(())
             }
-            _ => Err(wrong(format!("the message {id} does not lie in {DEAD_TOPIC}"))),
+            _ => Err(wrong(format!(
+                "the message {id} does not lie in {DEAD_TOPIC}"
+            ))),
         }
     }
 }
@@ -229,14 +283,28 @@ impl Engine {
 /// The half message as its producer gets it: a record of the topic and the queue that it is for.
 fn checked_body(record: &Record<'_>, topic: &str, queue_id: i32, checks: u32) -> Vec<u8> {
     let times = checks.to_string();
-    let append = [(property::WAIT, "false"), (property::TRANSACTION_CHECK_TIMES, times.as_str())];
-    let properties = Edit { received: record.properties(), without: &[], append: &append };
+    let append = [
+        (property::WAIT, "false"),
+        (property::TRANSACTION_CHECK_TIMES, times.as_str()),
+    ];
+    let properties = Edit {
+        received: record.properties(),
+        without: &[],
+        append: &append,
+    };
     let mut head = record.head();
     head.queue_id = queue_id;
-    let layout =
-        RecordLayout::new(&head.born_host, &head.store_host, record.body().len(), topic.len(), properties.len());
+    let layout = RecordLayout::new(
+        &head.born_host,
+        &head.store_host,
+        record.body().len(),
+        topic.len(),
+        properties.len(),
+    );
     // Only a message whose properties are as long as may be does not fit with these two more.
-    let Ok(layout) = layout else { return record.bytes().to_vec() };
+    let Ok(layout) = layout else {
+        return record.bytes().to_vec();
+    };
     let mut bytes = vec![0; layout.total_len()];
     layout.write_body(&mut bytes, record.body());
     layout.write_topic(&mut bytes, topic);

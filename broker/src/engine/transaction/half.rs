@@ -34,7 +34,11 @@ impl Engine {
     ) -> Result<Appended, Refusal> {
         self.check_room_for_half()?;
         let real_queue = message.queue_id.to_string();
-        let group = message.properties.received.get(property::PGROUP).unwrap_or(Text::plain(producer_group));
+        let group = message
+            .properties
+            .received
+            .get(property::PGROUP)
+            .unwrap_or(Text::plain(producer_group));
         let group = group.to_str();
         let mut append = message.properties.append.to_vec();
         append.extend([
@@ -43,18 +47,35 @@ impl Engine {
             (property::REAL_TOPIC, message.topic),
             (property::REAL_QID, &*real_queue),
         ]);
-        let properties = Edit { received: message.properties.received, without: &NOT_IN_A_HALF_MESSAGE, append: &append };
-        let half =
-            NewMessage { topic: HALF_TOPIC, queue_id: 0, queue: self.half_queue(turn), properties, ..message };
+        let properties = Edit {
+            received: message.properties.received,
+            without: &NOT_IN_A_HALF_MESSAGE,
+            append: &append,
+        };
+        let half = NewMessage {
+            topic: HALF_TOPIC,
+            queue_id: 0,
+            queue: self.half_queue(turn),
+            properties,
+            ..message
+        };
         self.append_half(turn, &half)
     }
 
     /// Stores a given-up half message anew: its producer will be asked again from the beginning.
-    pub(super) fn store_half_again(&mut self, turn: &mut Turn<'_>, record: &Record<'_>) -> Result<Appended, Refusal> {
+    pub(super) fn store_half_again(
+        &mut self,
+        turn: &mut Turn<'_>,
+        record: &Record<'_>,
+    ) -> Result<Appended, Refusal> {
         self.check_room_for_half()?;
         let queue = self.half_queue(turn);
         let without = [property::TRANSACTION_CHECK_TIMES];
-        let properties = Edit { received: record.properties(), without: &without, append: &[] };
+        let properties = Edit {
+            received: record.properties(),
+            without: &without,
+            append: &[],
+        };
         let half = copied(record, HALF_TOPIC, 0, queue, properties);
         self.append_half(turn, &half)
     }
@@ -72,7 +93,11 @@ impl Engine {
         ))
     }
 
-    fn append_half(&mut self, turn: &mut Turn<'_>, half: &NewMessage<'_>) -> Result<Appended, Refusal> {
+    fn append_half(
+        &mut self,
+        turn: &mut Turn<'_>,
+        half: &NewMessage<'_>,
+    ) -> Result<Appended, Refusal> {
         let stored = self.store(turn, half)?;
         let due_mono_ms = turn.now.mono_ms + self.settings.transaction_timeout_ms;
         self.transactions.stored(stored.queue_offset, due_mono_ms);
@@ -110,7 +135,9 @@ pub(super) fn copied<'a>(
         topic,
         queue_id,
         queue,
-        tags: Properties::from_bytes(record.properties_bytes()).get(property::TAGS).map(|tags| tags.to_str()),
+        tags: Properties::from_bytes(record.properties_bytes())
+            .get(property::TAGS)
+            .map(|tags| tags.to_str()),
         flag: record.flag(),
         sys_flag: record.sys_flag(),
         born_timestamp: record.born_timestamp(),

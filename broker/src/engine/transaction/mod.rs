@@ -65,11 +65,15 @@ impl Transactions {
 
     /// When there is something to do.
     pub fn deadline_mono_ms(&self) -> Option<i64> {
-        self.due.first().map(|(due, _)| (*due).max(self.rest_until_mono_ms))
+        self.due
+            .first()
+            .map(|(due, _)| (*due).max(self.rest_until_mono_ms))
     }
 
     fn schedule(&mut self, offset: i64, due_mono_ms: i64) {
-        let Some(pending) = self.pending.get_mut(&offset) else { return };
+        let Some(pending) = self.pending.get_mut(&offset) else {
+            return;
+        };
         self.due.remove(&(pending.due_mono_ms, offset));
         pending.due_mono_ms = due_mono_ms;
         if due_mono_ms < i64::MAX {
@@ -80,7 +84,13 @@ impl Transactions {
     /// All half messages before `next` are known: those that are new are pending.
     fn know_until(&mut self, next: i64, due_mono_ms: i64) {
         for offset in self.next..next {
-            self.pending.insert(offset, Pending { checks: 0, due_mono_ms: i64::MAX });
+            self.pending.insert(
+                offset,
+                Pending {
+                    checks: 0,
+                    due_mono_ms: i64::MAX,
+                },
+            );
             self.schedule(offset, due_mono_ms);
         }
         self.next = self.next.max(next);
@@ -133,14 +143,23 @@ impl Transactions {
             }
         };
         for entry in checks.chunks(12) {
-            let (offset, count) = (offset_of(entry)?, u32::from_le_bytes(*entry.get(8..)?.first_chunk()?));
+            let (offset, count) = (
+                offset_of(entry)?,
+                u32::from_le_bytes(*entry.get(8..)?.first_chunk()?),
+            );
             if kind == CHECKED {
                 self.know_until(offset + 1, i64::MAX);
                 if let Some(pending) = self.pending.get_mut(&offset) {
                     pending.checks = count;
                 }
             } else {
-                self.pending.insert(offset, Pending { checks: count, due_mono_ms: i64::MAX });
+                self.pending.insert(
+                    offset,
+                    Pending {
+                        checks: count,
+                        due_mono_ms: i64::MAX,
+                    },
+                );
             }
         }
         Some(())
@@ -155,12 +174,19 @@ fn push_checks(payload: &mut Vec<u8>, offset: i64, checks: u32) {
 impl Engine {
     /// Replay is over: half messages that were left pending are asked about again, one time-out from now.
     pub(super) fn transactions_started(&mut self, log: &Log, now: Now) {
-        let (min, next) =
-            log.find_queue(HALF_TOPIC, 0).map_or((0, 0), |queue| (log.min_offset(queue), log.next_offset(queue)));
-        self.transactions.recovered(min, next, now.mono_ms + self.settings.transaction_timeout_ms);
+        let (min, next) = log.find_queue(HALF_TOPIC, 0).map_or((0, 0), |queue| {
+            (log.min_offset(queue), log.next_offset(queue))
+        });
+        self.transactions.recovered(
+            min,
+            next,
+            now.mono_ms + self.settings.transaction_timeout_ms,
+        );
         if self.transactions.len() > 0 {
-            tracing::info!(pending = self.transactions.len(), "half messages wait for the end of their transaction");
+            tracing::info!(
+                pending = self.transactions.len(),
+                "half messages wait for the end of their transaction"
+            );
         }
     }
 }
-

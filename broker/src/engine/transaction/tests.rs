@@ -12,7 +12,11 @@ use crate::engine::turn::Connection;
 use crate::sim::Random;
 
 fn offsets(transactions: &Transactions) -> Vec<(i64, u32)> {
-    transactions.pending.iter().map(|(offset, pending)| (*offset, pending.checks)).collect()
+    transactions
+        .pending
+        .iter()
+        .map(|(offset, pending)| (*offset, pending.checks))
+        .collect()
 }
 
 /// The state records of a snapshot, as replay hands them over.
@@ -29,7 +33,12 @@ fn what_is_pending_comes_back_from_a_snapshot_and_the_ends_behind_it() {
     let mut before = Transactions::default();
     before.know_until(5, 10);
     before.remove(1);
-    before.apply(CHECKED, &[3i64.to_le_bytes().as_slice(), &2u32.to_le_bytes()].concat()).unwrap();
+    before
+        .apply(
+            CHECKED,
+            &[3i64.to_le_bytes().as_slice(), &2u32.to_le_bytes()].concat(),
+        )
+        .unwrap();
     let mut after = Transactions::default();
     for (kind, payload) in records(&before) {
         after.apply(kind, &payload).unwrap();
@@ -77,20 +86,46 @@ fn half_of(reply: &Reply) -> Half {
     assert_eq!(reply.code, response::SUCCESS, "{}", reply.remark);
     Half {
         offset: reply.fields["queueOffset"].clone(),
-        position: OffsetId::parse(&reply.fields["msgId"]).unwrap().offset.to_string(),
+        position: OffsetId::parse(&reply.fields["msgId"])
+            .unwrap()
+            .offset
+            .to_string(),
     }
 }
 
-fn send_half(host: &mut TestHost, connection: Connection, body: &str, more: &[(&str, &str)]) -> Half {
+fn send_half(
+    host: &mut TestHost,
+    connection: Connection,
+    body: &str,
+    more: &[(&str, &str)],
+) -> Half {
     let key = format!("key-{body}");
-    let mut properties = vec![("TRAN_MSG", "true"), ("PGROUP", "producers"), ("UNIQ_KEY", &*key), ("TAGS", "t")];
+    let mut properties = vec![
+        ("TRAN_MSG", "true"),
+        ("PGROUP", "producers"),
+        ("UNIQ_KEY", &*key),
+        ("TAGS", "t"),
+    ];
     properties.extend(more);
     let reply = host.send(connection, "topic", 2, body, &properties);
-    assert_eq!((reply.fields["queueId"].as_str(), &reply.fields["transactionId"]), ("2", &key));
+    assert_eq!(
+        (
+            reply.fields["queueId"].as_str(),
+            &reply.fields["transactionId"]
+        ),
+        ("2", &key)
+    );
     half_of(&reply)
 }
 
-fn end_as(host: &mut TestHost, connection: Connection, half: &Half, how: i32, group: &str, from_check: bool) -> Reply {
+fn end_as(
+    host: &mut TestHost,
+    connection: Connection,
+    half: &Half,
+    how: i32,
+    group: &str,
+    from_check: bool,
+) -> Reply {
     let (how, from_check) = (how.to_string(), from_check.to_string());
     let fields = [
         ("producerGroup", group),
@@ -108,25 +143,45 @@ fn end(host: &mut TestHost, connection: Connection, half: &Half, how: i32) -> i3
 }
 
 fn bodies(host: &mut TestHost, topic: &str, queue_id: i32) -> Vec<String> {
-    host.messages(topic, queue_id).into_iter().map(|message| message.body).collect()
+    host.messages(topic, queue_id)
+        .into_iter()
+        .map(|message| message.body)
+        .collect()
 }
 
 /// The half messages that a producer is asked about: by body, with the number of checks.
 fn asked(host: &mut TestHost, connection: Connection) -> Vec<(String, String, Half)> {
     let requests = host.requests(connection);
-    let checks = requests.into_iter().filter(|(_, request)| request.code == request::CHECK_TRANSACTION_STATE);
+    let checks = requests
+        .into_iter()
+        .filter(|(_, request)| request.code == request::CHECK_TRANSACTION_STATE);
     checks
         .map(|(_, check)| {
             let (record, rest) = Record::parse(&check.body).unwrap();
             assert!(rest.is_empty() && record.check_body_crc());
             assert_eq!((record.topic(), record.queue_id()), ("topic", 2));
-            let times = record.properties().get("TRANSACTION_CHECK_TIMES").unwrap().to_str().into_owned();
+            let times = record
+                .properties()
+                .get("TRANSACTION_CHECK_TIMES")
+                .unwrap()
+                .to_str()
+                .into_owned();
             let half = Half {
                 offset: check.fields["tranStateTableOffset"].clone(),
                 position: check.fields["commitLogOffset"].clone(),
             };
-            assert_eq!(OffsetId::parse(&check.fields["offsetMsgId"]).unwrap().offset.to_string(), half.position);
-            (String::from_utf8_lossy(record.body()).into_owned(), times, half)
+            assert_eq!(
+                OffsetId::parse(&check.fields["offsetMsgId"])
+                    .unwrap()
+                    .offset
+                    .to_string(),
+                half.position
+            );
+            (
+                String::from_utf8_lossy(record.body()).into_owned(),
+                times,
+                half,
+            )
         })
         .collect()
 }
@@ -134,29 +189,65 @@ fn asked(host: &mut TestHost, connection: Connection) -> Vec<(String, String, Ha
 #[test]
 fn a_commit_is_delivered_a_rollback_is_not_and_unknown_changes_nothing() {
     let (mut host, connection) = start();
-    let committed = send_half(&mut host, connection, "committed", &[("DELAY", "3"), ("user", "u")]);
+    let committed = send_half(
+        &mut host,
+        connection,
+        "committed",
+        &[("DELAY", "3"), ("user", "u")],
+    );
     let rolled_back = send_half(&mut host, connection, "rolled back", &[]);
     let unknown = send_half(&mut host, connection, "unknown", &[]);
     assert_eq!(bodies(&mut host, "topic", 2), [""; 0]);
-    assert_eq!(end(&mut host, connection, &committed, COMMIT), response::SUCCESS);
-    assert_eq!(end(&mut host, connection, &rolled_back, ROLLBACK), response::SUCCESS);
+    assert_eq!(
+        end(&mut host, connection, &committed, COMMIT),
+        response::SUCCESS
+    );
+    assert_eq!(
+        end(&mut host, connection, &rolled_back, ROLLBACK),
+        response::SUCCESS
+    );
     assert_eq!(end(&mut host, connection, &unknown, 0), response::SUCCESS);
     let seen = host.messages("topic", 2);
     assert_eq!(seen.len(), 1);
     let message = &seen[0];
     assert_eq!(message.sys_flag & sys_flag::TRANSACTION_MASK, COMMIT);
-    assert_eq!(message.prepared_transaction_offset.to_string(), committed.position);
+    assert_eq!(
+        message.prepared_transaction_offset.to_string(),
+        committed.position
+    );
     let property = |name: &str| message.properties.get(name).map(String::as_str);
-    assert_eq!((property("REAL_TOPIC"), property("REAL_QID"), property("DELAY")), (None, None, None));
+    assert_eq!(
+        (
+            property("REAL_TOPIC"),
+            property("REAL_QID"),
+            property("DELAY")
+        ),
+        (None, None, None)
+    );
     assert_eq!(property("TRANSACTION_CHECK_TIMES"), None);
-    assert_eq!((property("__transactionId__"), property("TRAN_MSG")), (Some("key-committed"), Some("true")));
-    assert_eq!((property("PGROUP"), property("user"), property("TAGS")), (Some("producers"), Some("u"), Some("t")));
+    assert_eq!(
+        (property("__transactionId__"), property("TRAN_MSG")),
+        (Some("key-committed"), Some("true"))
+    );
+    assert_eq!(
+        (property("PGROUP"), property("user"), property("TAGS")),
+        (Some("producers"), Some("u"), Some("t"))
+    );
     // An end is an end.
     for how in [COMMIT, ROLLBACK] {
-        assert_eq!(end(&mut host, connection, &committed, how), response::SYSTEM_ERROR);
-        assert_eq!(end(&mut host, connection, &rolled_back, how), response::SYSTEM_ERROR);
+        assert_eq!(
+            end(&mut host, connection, &committed, how),
+            response::SYSTEM_ERROR
+        );
+        assert_eq!(
+            end(&mut host, connection, &rolled_back, how),
+            response::SYSTEM_ERROR
+        );
     }
-    assert_eq!(end(&mut host, connection, &unknown, COMMIT), response::SUCCESS);
+    assert_eq!(
+        end(&mut host, connection, &unknown, COMMIT),
+        response::SUCCESS
+    );
     assert_eq!(bodies(&mut host, "topic", 2), ["committed", "unknown"]);
 }
 
@@ -167,16 +258,41 @@ fn only_the_right_end_of_the_right_message_is_taken() {
     let other = send_half(&mut host, connection, "other", &[]);
     let plain = half_of(&host.send(connection, "topic", 2, "plain", &[]));
     let wrong = [
-        Half { offset: other.offset.clone(), position: half.position.clone() },
-        Half { offset: half.offset.clone(), position: plain.position.clone() },
-        Half { offset: half.offset.clone(), position: "1".to_owned() },
-        Half { offset: half.offset.clone(), position: "-1".to_owned() },
-        Half { offset: half.offset.clone(), position: i64::MAX.to_string() },
-        Half { offset: "-1".to_owned(), position: half.position.clone() },
-        Half { offset: i64::MAX.to_string(), position: half.position.clone() },
+        Half {
+            offset: other.offset.clone(),
+            position: half.position.clone(),
+        },
+        Half {
+            offset: half.offset.clone(),
+            position: plain.position.clone(),
+        },
+        Half {
+            offset: half.offset.clone(),
+            position: "1".to_owned(),
+        },
+        Half {
+            offset: half.offset.clone(),
+            position: "-1".to_owned(),
+        },
+        Half {
+            offset: half.offset.clone(),
+            position: i64::MAX.to_string(),
+        },
+        Half {
+            offset: "-1".to_owned(),
+            position: half.position.clone(),
+        },
+        Half {
+            offset: i64::MAX.to_string(),
+            position: half.position.clone(),
+        },
     ];
     for wrong in wrong {
-        assert_eq!(end(&mut host, connection, &wrong, COMMIT), response::SYSTEM_ERROR, "{wrong:?}");
+        assert_eq!(
+            end(&mut host, connection, &wrong, COMMIT),
+            response::SYSTEM_ERROR,
+            "{wrong:?}"
+        );
     }
     let reply = end_as(&mut host, connection, &half, COMMIT, "other group", false);
     assert_eq!(reply.code, response::SYSTEM_ERROR);
@@ -184,8 +300,16 @@ fn only_the_right_end_of_the_right_message_is_taken() {
     assert_eq!(bodies(&mut host, "topic", 2), ["plain"]);
     assert_eq!(end(&mut host, connection, &half, COMMIT), response::SUCCESS);
     // Its topic is gone: nothing is stored, and the half message stays.
-    host.request(connection, request::DELETE_TOPIC_IN_BROKER, &[("topic", "topic")], &[]);
-    assert_eq!(end(&mut host, connection, &other, COMMIT), response::TOPIC_NOT_EXIST);
+    host.request(
+        connection,
+        request::DELETE_TOPIC_IN_BROKER,
+        &[("topic", "topic")],
+        &[],
+    );
+    assert_eq!(
+        end(&mut host, connection, &other, COMMIT),
+        response::TOPIC_NOT_EXIST
+    );
     assert_eq!(host.engine.transactions.len(), 1);
 }
 
@@ -197,16 +321,34 @@ fn a_producer_is_asked_until_it_knows() {
     assert!(asked(&mut host, connection).is_empty());
     host.advance(2);
     let checks = asked(&mut host, connection);
-    assert_eq!((checks[0].0.as_str(), checks[0].1.as_str(), checks.len()), ("half", "1", 1));
-    assert_eq!((&checks[0].2.offset, &checks[0].2.position), (&half.offset, &half.position));
-    assert_eq!(end_as(&mut host, connection, &half, 0, "producers", true).code, response::SUCCESS);
+    assert_eq!(
+        (checks[0].0.as_str(), checks[0].1.as_str(), checks.len()),
+        ("half", "1", 1)
+    );
+    assert_eq!(
+        (&checks[0].2.offset, &checks[0].2.position),
+        (&half.offset, &half.position)
+    );
+    assert_eq!(
+        end_as(&mut host, connection, &half, 0, "producers", true).code,
+        response::SUCCESS
+    );
     host.advance(30_000);
     assert_eq!(asked(&mut host, connection)[0].1, "2");
-    assert_eq!(end_as(&mut host, connection, &half, COMMIT, "producers", true).code, response::SUCCESS);
+    assert_eq!(
+        end_as(&mut host, connection, &half, COMMIT, "producers", true).code,
+        response::SUCCESS
+    );
     host.advance(300_000);
     assert!(asked(&mut host, connection).is_empty());
     let seen = host.messages("topic", 2);
-    assert_eq!((seen[0].properties["TRANSACTION_CHECK_TIMES"].as_str(), seen[0].properties["WAIT"].as_str()), ("2", "true"));
+    assert_eq!(
+        (
+            seen[0].properties["TRANSACTION_CHECK_TIMES"].as_str(),
+            seen[0].properties["WAIT"].as_str()
+        ),
+        ("2", "true")
+    );
 }
 
 #[test]
@@ -221,20 +363,34 @@ fn another_producer_of_the_group_is_asked_when_one_is_gone() {
     host.advance(6_001);
     assert_eq!(asked(&mut host, second).len(), 1);
     assert!(asked(&mut host, stranger).is_empty());
-    assert_eq!(end_as(&mut host, second, &half, COMMIT, "producers", true).code, response::SUCCESS);
+    assert_eq!(
+        end_as(&mut host, second, &half, COMMIT, "producers", true).code,
+        response::SUCCESS
+    );
     assert_eq!(bodies(&mut host, "topic", 2), ["half"]);
 }
 
 #[test]
 fn a_message_may_ask_for_immunity() {
     let (mut host, connection) = start();
-    let half = send_half(&mut host, connection, "half", &[("CHECK_IMMUNITY_TIME_IN_SECONDS", "60")]);
+    let half = send_half(
+        &mut host,
+        connection,
+        "half",
+        &[("CHECK_IMMUNITY_TIME_IN_SECONDS", "60")],
+    );
     host.advance(59_999);
     assert!(asked(&mut host, connection).is_empty());
     host.advance(1_002);
     assert_eq!(asked(&mut host, connection).len(), 1);
-    assert_eq!(end(&mut host, connection, &half, COMMIT), response::ILLEGAL_OPERATION);
-    assert_eq!(end_as(&mut host, connection, &half, COMMIT, "producers", true).code, response::SUCCESS);
+    assert_eq!(
+        end(&mut host, connection, &half, COMMIT),
+        response::ILLEGAL_OPERATION
+    );
+    assert_eq!(
+        end_as(&mut host, connection, &half, COMMIT, "producers", true).code,
+        response::SUCCESS
+    );
 }
 
 #[test]
@@ -242,27 +398,65 @@ fn what_nobody_knows_goes_to_the_dead_topic_and_may_be_resumed() {
     let (mut host, connection) = start();
     send_half(&mut host, connection, "half", &[]);
     host.advance(6_001 + 2 * 30_000);
-    let times: Vec<_> = asked(&mut host, connection).into_iter().map(|(_, times, _)| times).collect();
+    let times: Vec<_> = asked(&mut host, connection)
+        .into_iter()
+        .map(|(_, times, _)| times)
+        .collect();
     assert_eq!(times, ["1", "2", "3"]);
     assert!(host.messages(DEAD_TOPIC, 0).is_empty());
     host.advance(30_000);
     assert!(asked(&mut host, connection).is_empty());
     let dead = host.messages(DEAD_TOPIC, 0);
-    assert_eq!((dead.len(), dead[0].body.as_str(), dead[0].properties["REAL_TOPIC"].as_str()), (1, "half", "topic"));
+    assert_eq!(
+        (
+            dead.len(),
+            dead[0].body.as_str(),
+            dead[0].properties["REAL_TOPIC"].as_str()
+        ),
+        (1, "half", "topic")
+    );
     assert_eq!(host.engine.transactions.len(), 0);
 
-    let id = |position| OffsetId { store_host: host.engine.store_host, offset: position }.encode().to_string();
+    let id = |position| {
+        OffsetId {
+            store_host: host.engine.store_host,
+            offset: position,
+        }
+        .encode()
+        .to_string()
+    };
     let (right, wrong) = (id(dead[0].position), id(dead[0].position + 1));
     for id in [wrong.as_str(), "nonsense", ""] {
-        let reply = host.request(connection, request::RESUME_CHECK_HALF_MESSAGE, &[("msgId", id)], &[]);
+        let reply = host.request(
+            connection,
+            request::RESUME_CHECK_HALF_MESSAGE,
+            &[("msgId", id)],
+            &[],
+        );
         assert_eq!(reply.code, response::SYSTEM_ERROR, "{id}");
     }
-    let reply = host.request(connection, request::RESUME_CHECK_HALF_MESSAGE, &[("msgId", &right)], &[]);
+    let reply = host.request(
+        connection,
+        request::RESUME_CHECK_HALF_MESSAGE,
+        &[("msgId", &right)],
+        &[],
+    );
     assert_eq!(reply.code, response::SUCCESS, "{}", reply.remark);
     host.advance(6_001);
     let checks = asked(&mut host, connection);
     assert_eq!(checks[0].1, "1");
-    assert_eq!(end_as(&mut host, connection, &checks[0].2, COMMIT, "producers", true).code, response::SUCCESS);
+    assert_eq!(
+        end_as(
+            &mut host,
+            connection,
+            &checks[0].2,
+            COMMIT,
+            "producers",
+            true
+        )
+        .code,
+        response::SUCCESS
+    );
     assert_eq!(bodies(&mut host, "topic", 2), ["half"]);
 }
 
@@ -285,7 +479,10 @@ fn so_many_may_be_pending_and_no_more() {
     send_half(&mut host, connection, "2", &[]);
     let refused = host.send(connection, "topic", 2, "3", &[("TRAN_MSG", "true")]);
     assert_eq!(refused.code, response::SYSTEM_BUSY);
-    assert_eq!(end(&mut host, connection, &first, ROLLBACK), response::SUCCESS);
+    assert_eq!(
+        end(&mut host, connection, &first, ROLLBACK),
+        response::SUCCESS
+    );
     send_half(&mut host, connection, "3", &[]);
 }
 
@@ -295,7 +492,10 @@ fn half_messages_that_are_on_disk_only_are_checked_and_committed() {
     let half = send_half(&mut host, connection, "half", &[]);
     let filler = "f".repeat(20_000);
     for _ in 0..40 {
-        assert_eq!(host.send(connection, "filler", 0, &filler, &[]).code, response::SUCCESS);
+        assert_eq!(
+            host.send(connection, "filler", 0, &filler, &[]).code,
+            response::SUCCESS
+        );
     }
     host.advance(6_001);
     assert_eq!(asked(&mut host, connection).len(), 1);
@@ -331,11 +531,23 @@ fn run(seed: u64) {
             0..6 => {
                 let body = format!("{number}{}", "x".repeat(random.below(3_000)));
                 open.insert(body.clone(), send_half(&mut host, connection, &body, &[]));
-                decided.insert(body, if random.below(2) == 0 { COMMIT } else { ROLLBACK });
+                decided.insert(
+                    body,
+                    if random.below(2) == 0 {
+                        COMMIT
+                    } else {
+                        ROLLBACK
+                    },
+                );
             }
             6..10 => {
-                let Some((body, half)) = open.pop_first() else { continue };
-                assert_eq!(end(&mut host, connection, &half, decided[&body]), response::SUCCESS);
+                let Some((body, half)) = open.pop_first() else {
+                    continue;
+                };
+                assert_eq!(
+                    end(&mut host, connection, &half, decided[&body]),
+                    response::SUCCESS
+                );
                 acknowledged.insert(body);
             }
             10 => host.advance(random.below(20_000) as i64),
@@ -355,15 +567,25 @@ fn run(seed: u64) {
     host.advance(40_000);
     for (body, _, half) in asked(&mut host, connection) {
         assert!(!acknowledged.contains(&body), "{body} had ended");
-        let reply = end_as(&mut host, connection, &half, decided[&body], "producers", true);
+        let reply = end_as(
+            &mut host,
+            connection,
+            &half,
+            decided[&body],
+            "producers",
+            true,
+        );
         if open.insert(body, half).is_none() {
             assert_eq!(reply.code, response::SUCCESS, "{}", reply.remark);
         }
     }
     let mut delivered = bodies(&mut host, "topic", 2);
     delivered.sort();
-    let mut wanted: Vec<String> =
-        decided.iter().filter(|(_, how)| **how == COMMIT).map(|(body, _)| body.clone()).collect();
+    let mut wanted: Vec<String> = decided
+        .iter()
+        .filter(|(_, how)| **how == COMMIT)
+        .map(|(body, _)| body.clone())
+        .collect();
     wanted.sort();
     assert_eq!(delivered.len(), wanted.len());
     assert!(delivered == wanted);
