@@ -86,7 +86,9 @@ impl Engine {
             property::TIMER_DELIVER_MS,
             property::TIMER_OUT_MS,
         ]);
-        let is_half = transaction.is_some_and(|value| value.to_str().eq_ignore_ascii_case("true"));
+        // What a group sends back was a transaction's once, and is none any more.
+        let is_retry = target.dead || header.reconsume_times.is_some_and(|times| times > 0);
+        let is_half = !is_retry && transaction.is_some_and(|value| value.to_str().eq_ignore_ascii_case("true"));
         let asked = Asked { level, delay_secs, delay_ms, deliver_ms, out_ms };
         // A transaction knows no delay.
         let due = if target.dead || is_half { Due::Now } else { self.due(turn.now.wall_ms, &asked)? };

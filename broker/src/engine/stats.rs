@@ -226,9 +226,18 @@ struct GroupSeries {
     sent_back: Option<Box<Series>>,
 }
 
+/// Messages that were stored in one topic in one turn: they are counted in as one.
+#[derive(Default)]
+struct Latest {
+    topic: String,
+    wall_ms: i64,
+    sum: Sum,
+}
+
 /// The statistics of a shard.
 #[derive(Default)]
 pub struct Stats {
+    latest: Latest,
     broker: Option<Box<Broker>>,
     topics: HashMap<String, Box<Series>>,
     groups: HashMap<String, HashMap<String, Box<GroupSeries>>>,
@@ -250,23 +259,36 @@ impl Stats {
 
     /// A message was stored.
     pub fn put(&mut self, topic: &str, bytes: usize, wall_ms: i64) {
-        let sum = Sum {
+        if self.latest.wall_ms != wall_ms || self.latest.topic != topic {
+            self.settle();
+            self.latest.wall_ms = wall_ms;
+            self.latest.topic.clear();
+            self.latest.topic.push_str(topic);
+        }
+        self.latest.sum.add(Sum {
             events: 1,
             messages: 1,
             bytes: bytes as u64,
-        };
+        });
+    }
+
+    /// Counts the latest messages in.
+    fn settle(&mut self) {
+        let sum = std::mem::take(&mut self.latest.sum);
+        let (topic, wall_ms) = (self.latest.topic.as_str(), self.latest.wall_ms);
+        if sum == Sum::default() {
+            return;
+        }
         if let Some(broker) = &mut self.broker {
-            broker.put.add(wall_ms, 1);
+            broker.put.add(wall_ms, sum.messages);
             broker.put_series.add(wall_ms, sum);
         }
         match self.topics.get_mut(topic) {
             Some(series) => series.add(wall_ms, sum),
             None => {
-                let series = self
-                    .topics
-                    .entry(topic.to_owned())
-                    .or_insert_with(|| Box::new(Series::new(wall_ms)));
+                let mut series = Box::new(Series::new(wall_ms));
                 series.add(wall_ms, sum);
+                self.topics.insert(topic.to_owned(), series);
             }
         }
     }
@@ -340,6 +362,7 @@ impl Stats {
     }
 
     pub(super) fn remove_topic(&mut self, topic: &str) {
+        self.settle();
         self.topics.remove(topic);
         for topics in self.groups.values_mut() {
             self.group_series -= usize::from(topics.remove(topic).is_some());
@@ -353,6 +376,7 @@ impl Stats {
 
     /// Messages a second that came into a topic, over the last minute.
     pub fn topic_put_tps(&mut self, topic: &str, wall_ms: i64) -> f64 {
+        self.settle();
         self.topics
             .get_mut(topic)
             .map_or(0.0, |series| series.messages_per_second(wall_ms))
@@ -369,6 +393,7 @@ impl Stats {
 
     /// The broker's rates: messages in, messages out, pulls that found something, pulls that did not.
     pub fn broker_rates(&mut self) -> Option<[&mut Rate; 4]> {
+        self.settle();
         let broker = self.broker.as_mut()?;
         Some([
             &mut broker.put,
@@ -380,6 +405,7 @@ impl Stats {
 
     /// One item of the statistics as VIEW_BROKER_STATS_DATA names it; `None` for what was never counted.
     pub fn data(&mut self, item: &str, key: &str, wall_ms: i64) -> Option<BrokerStatsData> {
+        self.settle();
         let messages: fn(&Sum) -> u64 = |sum| sum.messages;
         let bytes: fn(&Sum) -> u64 = |sum| sum.bytes;
         let figure = if item.ends_with("_SIZE") {
