@@ -50,12 +50,21 @@ impl HeldReplies {
         mono_ms: i64,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        debug_assert!(self.queue.back().is_none_or(|last| last.end <= end), "answers are held in log order");
+        debug_assert!(
+            self.queue.back().is_none_or(|last| last.end <= end),
+            "answers are held in log order"
+        );
         self.scratch.clear();
         write(&mut self.scratch);
         self.bytes.extend(&self.scratch);
         let bytes = self.scratch.len();
-        self.queue.push_back(Held { end, connection, bytes, registration, since_mono_ms: mono_ms });
+        self.queue.push_back(Held {
+            end,
+            connection,
+            bytes,
+            registration,
+            since_mono_ms: mono_ms,
+        });
     }
 
     /// Sends what waited for the log up to `durable`.
@@ -84,21 +93,32 @@ impl HeldReplies {
     pub fn registered(&mut self, version: u64, out: &mut dyn Output) {
         self.registered = self.registered.max(version);
         let known = self.registered;
-        for waiting in self.registering.extract_if(.., |waiting| waiting.version <= known) {
-            out.buffer(waiting.connection).extend_from_slice(&waiting.bytes);
+        for waiting in self
+            .registering
+            .extract_if(.., |waiting| waiting.version <= known)
+        {
+            out.buffer(waiting.connection)
+                .extend_from_slice(&waiting.bytes);
         }
     }
 
     /// Sends what waited too long for a NameServer.
     pub fn expire(&mut self, mono_ms: i64, out: &mut dyn Output) {
-        for waiting in self.registering.extract_if(.., |waiting| waiting.deadline_mono_ms <= mono_ms) {
-            out.buffer(waiting.connection).extend_from_slice(&waiting.bytes);
+        for waiting in self
+            .registering
+            .extract_if(.., |waiting| waiting.deadline_mono_ms <= mono_ms)
+        {
+            out.buffer(waiting.connection)
+                .extend_from_slice(&waiting.bytes);
         }
     }
 
     /// When `expire` has something to do.
     pub fn deadline_mono_ms(&self) -> Option<i64> {
-        self.registering.iter().map(|waiting| waiting.deadline_mono_ms).min()
+        self.registering
+            .iter()
+            .map(|waiting| waiting.deadline_mono_ms)
+            .min()
     }
 
     /// How many answers wait for the log.
@@ -182,9 +202,15 @@ mod tests {
             waits.count(wait_ms);
         }
         let text = waits.to_string();
-        assert!(text.starts_with("[<=0ms]:2 [0~10ms]:2 [10~50ms]:1 "), "{text}");
+        assert!(
+            text.starts_with("[<=0ms]:2 [0~10ms]:2 [10~50ms]:1 "),
+            "{text}"
+        );
         assert!(text.ends_with("[10s~]:1 "), "{text}");
         assert_eq!(waits.longest_ms(), 60_000);
-        assert_eq!((waits.below_ms(0.5), waits.below_ms(0.999)), (10.0, 60_000.0));
+        assert_eq!(
+            (waits.below_ms(0.5), waits.below_ms(0.999)),
+            (10.0, 60_000.0)
+        );
     }
 }

@@ -13,11 +13,21 @@ use crate::engine::turn::{Refusal, Request, Turn};
 use crate::log::ReadMiss;
 
 impl Engine {
-    pub(super) fn consume_stats(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn consume_stats(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = GetConsumeStatsRequest::decode(&req.frame.ext)?;
         let group = header.consumer_group.to_str().into_owned();
-        let named = header.topic.map(|topic| topic.to_str().into_owned()).filter(|topic| !topic.is_empty());
-        let list = header.topic_list.map(|list| list.to_str()).unwrap_or_default();
+        let named = header
+            .topic
+            .map(|topic| topic.to_str().into_owned())
+            .filter(|topic| !topic.is_empty());
+        let list = header
+            .topic_list
+            .map(|list| list.to_str())
+            .unwrap_or_default();
         let listed: BTreeSet<&str> = list.split(';').filter(|topic| !topic.is_empty()).collect();
         let topics: BTreeSet<String> = match named {
             Some(topic) => [topic].into(),
@@ -39,13 +49,23 @@ impl Engine {
     }
 
     /// Of every group with offsets, topic by topic.
-    pub(super) fn broker_consume_stats(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn broker_consume_stats(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = GetBrokerConsumeStatsRequest::decode(&req.frame.ext)?;
         let mut pairs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (group, topic, _) in self.offsets.iter() {
-            pairs.entry(group.to_owned()).or_default().insert(topic.to_owned());
+            pairs
+                .entry(group.to_owned())
+                .or_default()
+                .insert(topic.to_owned());
         }
-        let mut list = ConsumeStatsList { broker_addr: self.settings.store_host.to_string(), ..ConsumeStatsList::default() };
+        let mut list = ConsumeStatsList {
+            broker_addr: self.settings.store_host.to_string(),
+            ..ConsumeStatsList::default()
+        };
         for (group, topics) in pairs {
             let mut of_group = Vec::new();
             for topic in topics {
@@ -81,10 +101,14 @@ impl Engine {
         topic: &str,
         stats: &mut ConsumeStats,
     ) -> Result<(), ReadMiss> {
-        let Some(known) = self.topics.get(topic) else { return Ok(()) };
+        let Some(known) = self.topics.get(topic) else {
+            return Ok(());
+        };
         for queue_id in 0..known.config.read_queue_nums {
             let progress = self.queue_progress(turn, group, topic, queue_id)?;
-            stats.offset_table.insert(self.message_queue(topic, queue_id), progress);
+            stats
+                .offset_table
+                .insert(self.message_queue(topic, queue_id), progress);
         }
         stats.consume_tps += self.stats.group_get_tps(group, topic, turn.now.wall_ms);
         Ok(())
@@ -98,29 +122,70 @@ impl Engine {
         queue_id: i32,
     ) -> Result<OffsetWrapper, ReadMiss> {
         let consumer_offset = self.offsets.get(group, topic, queue_id).unwrap_or(0);
-        let pull_offset = self.pulled.get(group, topic, queue_id).unwrap_or(0).max(consumer_offset);
-        let mut progress = OffsetWrapper { consumer_offset, pull_offset, ..OffsetWrapper::default() };
+        let pull_offset = self
+            .pulled
+            .get(group, topic, queue_id)
+            .unwrap_or(0)
+            .max(consumer_offset);
+        let mut progress = OffsetWrapper {
+            consumer_offset,
+            pull_offset,
+            ..OffsetWrapper::default()
+        };
         if let Some(queue) = turn.log.find_queue(topic, queue_id) {
             progress.broker_offset = turn.log.max_offset(queue);
-            progress.last_timestamp = self.store_time(turn, queue, Some(consumer_offset - 1))?.unwrap_or(0);
+            progress.last_timestamp = self
+                .store_time(turn, queue, Some(consumer_offset - 1))?
+                .unwrap_or(0);
         }
         Ok(progress)
     }
 
-    pub(super) fn groups_of_topic(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn groups_of_topic(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = QueryTopicConsumeByWhoRequest::decode(&req.frame.ext)?;
         let topic = header.topic.to_str();
-        let online = self.clients.consumer_groups().filter(|(_, consumers)| consumers.subscriptions.contains_key(&*topic));
-        let groups: BTreeSet<String> =
-            online.map(|(group, _)| group).chain(self.offsets.groups(&topic)).map(str::to_owned).collect();
-        turn.answer_body(req.to, &GroupList { group_list: groups.into_iter().collect() }.to_json());
+        let online = self
+            .clients
+            .consumer_groups()
+            .filter(|(_, consumers)| consumers.subscriptions.contains_key(&*topic));
+        let groups: BTreeSet<String> = online
+            .map(|(group, _)| group)
+            .chain(self.offsets.groups(&topic))
+            .map(str::to_owned)
+            .collect();
+        turn.answer_body(
+            req.to,
+            &GroupList {
+                group_list: groups.into_iter().collect(),
+            }
+            .to_json(),
+        );
         Ok(())
     }
 
-    pub(super) fn topics_of_group(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn topics_of_group(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = QueryTopicsByConsumerRequest::decode(&req.frame.ext)?;
-        let topics = self.offsets.topics(&header.group.to_str()).map(str::to_owned).collect();
-        turn.answer_body(req.to, &TopicList { topic_list: topics, broker_addr: None }.to_json());
+        let topics = self
+            .offsets
+            .topics(&header.group.to_str())
+            .map(str::to_owned)
+            .collect();
+        turn.answer_body(
+            req.to,
+            &TopicList {
+                topic_list: topics,
+                broker_addr: None,
+            }
+            .to_json(),
+        );
         Ok(())
     }
 }
