@@ -92,12 +92,21 @@ struct Peer {
     fingerprint: i32,
 }
 
+impl Peer {
+    fn produces_as(&self, id: &str) -> bool {
+        let is_it = |member: &Membership| matches!(member, Membership::Producer { client_id, .. } if client_id == id);
+        self.memberships.iter().any(is_it)
+    }
+}
+
 /// The register of a shard.
 #[derive(Default)]
 pub struct Clients {
     peers: HashMap<Connection, Peer>,
     consumers: HashMap<String, ConsumerGroup>,
     producers: HashMap<String, BTreeMap<String, Client>>,
+    /// Where producers are, by client id, whatever their groups.
+    producer_ids: HashMap<String, Connection>,
     members: usize,
 }
 
@@ -162,6 +171,13 @@ impl Clients {
                 if clients.is_empty() {
                     self.producers.remove(group);
                 }
+                let stays = self
+                    .peers
+                    .get(&connection)
+                    .is_some_and(|peer| peer.produces_as(client_id));
+                if !stays && self.producer_ids.get(client_id) == Some(&connection) {
+                    self.producer_ids.remove(client_id);
+                }
                 left
             }
             Membership::Consumer { group, client_id } => {
@@ -193,6 +209,8 @@ impl Clients {
             client_id: client_id.to_owned(),
         };
         self.join(client.connection, membership);
+        self.producer_ids
+            .insert(client_id.to_owned(), client.connection);
         let before = self
             .producers
             .entry(group.to_owned())
@@ -255,6 +273,11 @@ impl Clients {
     /// The group's producers by client id, while there are any.
     pub fn producers(&self, group: &str) -> Option<&BTreeMap<String, Client>> {
         self.producers.get(group)
+    }
+
+    /// The connection of the producer with that client id.
+    pub fn producer_connection(&self, client_id: &str) -> Option<Connection> {
+        self.producer_ids.get(client_id).copied()
     }
 
     /// Every group with producers.

@@ -13,9 +13,11 @@
 //! [`Engine::deadline_mono_ms`] has come.
 
 mod admin;
+mod calls;
 pub mod client;
 mod delay;
 pub mod filter;
+mod forbidden;
 pub mod group;
 mod heartbeat;
 mod held;
@@ -25,14 +27,18 @@ pub mod name;
 pub mod offset;
 mod position;
 mod pull;
+mod reply;
+mod reset;
 mod send;
 mod send_back;
 pub mod settings;
 mod state;
+mod stats;
 mod store;
 #[cfg(test)]
 mod testhost;
 pub mod topic;
+mod transaction;
 pub mod turn;
 
 use std::collections::HashMap;
@@ -43,17 +49,21 @@ use corelane_wire::code::{request, response};
 use corelane_wire::record::Host;
 use corelane_wire::{Frame, FrameError};
 
-use crate::log::{Entry, Position, QueueRef, ReadId, Slice};
+use crate::log::{Entry, Log, Position, QueueRef, ReadId, Slice};
+use calls::Calls;
 use client::Clients;
 use delay::Delays;
 use filter::Filter;
+use forbidden::Forbidden;
 use group::Groups;
 use held::HeldReplies;
 use hold::HeldPulls;
 use lock::QueueLocks;
 use offset::Offsets;
 use settings::Settings;
+use stats::Stats;
 use topic::Topics;
+use transaction::Transactions;
 pub use turn::{Connection, Effect, Now, Output, Refusal, ReplyTo, Request, Turn};
 
 /// A request that waits for a read of the disk.
@@ -68,10 +78,18 @@ pub struct Engine {
     topics: Topics,
     groups: Groups,
     offsets: Offsets,
+    /// How far groups have pulled, which is not kept.
+    pulled: Offsets,
+    /// Offsets that groups have not been told of yet (see `reset`).
+    resets: Offsets,
+    forbidden: Forbidden,
+    stats: Stats,
     clients: Clients,
     locks: QueueLocks,
     held: HeldReplies,
     held_pulls: HeldPulls,
+    calls: Calls,
+    transactions: Transactions,
     delays: Delays,
     waiting_reads: HashMap<ReadId, Vec<WaitingRead>>,
     filter_all: Rc<Filter>,
@@ -99,6 +117,8 @@ pub struct Counters {
     pub bytes_in: u64,
     /// Requests that were refused.
     pub refused: u64,
+    /// Sends among them.
+    pub sends_refused: u64,
 }
 
 impl Engine {
@@ -108,10 +128,16 @@ impl Engine {
             topics: Topics::new(&settings),
             groups: Groups::default(),
             offsets: Offsets::default(),
+            pulled: Offsets::default(),
+            resets: Offsets::default(),
+            forbidden: Forbidden::default(),
+            stats: Stats::default(),
             clients: Clients::default(),
             locks: QueueLocks::default(),
             held: HeldReplies::default(),
             held_pulls: HeldPulls::default(),
+            calls: Calls::default(),
+            transactions: Transactions::default(),
             delays: Delays::new(&settings),
             waiting_reads: HashMap::new(),
             filter_all: Rc::new(Filter::All),
@@ -132,9 +158,11 @@ impl Engine {
     }
 
     /// Replay is over and requests will come.
-    pub fn started(&mut self, now: Now) {
+    pub fn started(&mut self, log: &mut Log, now: Now) {
         self.started_wall_ms = now.wall_ms;
         self.topics.started(now.wall_ms);
+        self.stats.started(now.wall_ms);
+        self.transactions_started(log, now);
     }
 
     /// The topics, as a NameServer is told of them.
@@ -156,6 +184,7 @@ impl Engine {
     pub fn closed(&mut self, turn: &mut Turn<'_>, connection: Connection) {
         let left = self.clients.closed(connection);
         self.held_pulls.closed(connection);
+        self.end_calls_of(turn, connection);
         self.after_leaving(turn, &left);
     }
 
@@ -193,6 +222,7 @@ impl Engine {
         may_hold: bool,
     ) {
         if frame.is_response() {
+            self.take_answer(turn, connection, frame);
             return;
         }
         let req = Request {
@@ -207,6 +237,10 @@ impl Engine {
             request::CONSUMER_SEND_MSG_BACK => self.send_back(turn, &req),
             request::RECALL_MESSAGE => self.recall(turn, &req),
             request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => self.pull(turn, &req, may_hold),
+            request::END_TRANSACTION => self.end_transaction(turn, &req),
+            request::SEND_REPLY_MESSAGE | request::SEND_REPLY_MESSAGE_V2 => {
+                self.send_reply(turn, &req)
+            }
             request::HEART_BEAT => self.heartbeat(turn, &req),
             request::UNREGISTER_CLIENT => self.unregister_client(turn, &req),
             request::CHECK_CLIENT_CONFIG => self.check_client_config(turn, &req),
@@ -223,6 +257,11 @@ impl Engine {
         };
         if let Err(refusal) = result {
             self.counters.refused += 1;
+            let is_send = matches!(
+                frame.code,
+                request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE
+            );
+            self.counters.sends_refused += u64::from(is_send);
             tracing::debug!(code = frame.code, refused = refusal.code, remark = %refusal.remark, "refused");
             turn.refuse(req.to, &refusal);
         }
@@ -253,11 +292,14 @@ impl Engine {
         for waiting in self.waiting_reads.remove(&read).unwrap_or_default() {
             self.dispatch(turn, waiting.connection, &waiting.frame, true);
         }
+        self.transactions_read(turn, read);
     }
 
     /// Does what is due.
     pub fn on_time(&mut self, turn: &mut Turn<'_>) {
         self.end_overdue_holds(turn);
+        self.end_overdue_calls(turn);
+        self.check_transactions(turn);
         self.held.expire(turn.now.mono_ms, turn.out);
         self.deliver_due(turn);
         if self.offsets.is_dirty() && turn.now.mono_ms >= self.next_offset_flush_mono_ms {
@@ -284,10 +326,13 @@ impl Engine {
         };
         let holds = self.held_pulls.deadline_mono_ms().unwrap_or(i64::MAX);
         let registrations = self.held.deadline_mono_ms().unwrap_or(i64::MAX);
+        let calls = self.calls.deadline_mono_ms().unwrap_or(i64::MAX);
+        let transactions = self.transactions.deadline_mono_ms().unwrap_or(i64::MAX);
+        let work = calls.min(transactions).min(self.delays.deadline_mono_ms());
         flush
             .min(holds)
             .min(registrations)
-            .min(self.delays.deadline_mono_ms())
+            .min(work)
             .min(self.next_scan_mono_ms)
     }
 
@@ -335,7 +380,8 @@ impl Engine {
             write(turn.out.buffer(to.connection));
             return;
         }
-        self.held.hold(end, to.connection, registration, write);
+        self.held
+            .hold(end, to.connection, registration, turn.now.mono_ms, write);
     }
 
     fn next_opaque(&mut self) -> i32 {

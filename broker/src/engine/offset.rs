@@ -87,6 +87,34 @@ impl Offsets {
         self.count
     }
 
+    /// Forgets the offset of one queue.
+    pub fn forget_queue(&mut self, group: &str, topic: &str, queue_id: i32) {
+        let Some(topics) = self.by_group.get_mut(group) else {
+            return;
+        };
+        let Some(queues) = topics.get_mut(topic) else {
+            return;
+        };
+        queues.remove(&queue_id);
+        if queues.is_empty() {
+            topics.remove(topic);
+        }
+        if topics.is_empty() {
+            self.by_group.remove(group);
+        }
+    }
+
+    /// Forgets the offsets of a group in one topic.
+    pub fn forget(&mut self, group: &str, topic: &str) {
+        let Some(topics) = self.by_group.get_mut(group) else {
+            return;
+        };
+        topics.remove(topic);
+        if topics.is_empty() {
+            self.by_group.remove(group);
+        }
+    }
+
     /// Whether anything is to be journalled.
     pub fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()

@@ -69,6 +69,10 @@ impl Engine {
                 format!("{} is not an offset", header.commit_offset),
             ));
         }
+        if self.is_reset(&group, &topic, header.queue_id) {
+            turn.answer_ok(req.to);
+            return Ok(());
+        }
         let is_new = self.offsets.get(&group, &topic, header.queue_id).is_none();
         if is_new && self.offsets.count() >= self.settings.max_offsets {
             return Err(Refusal::new(

@@ -51,6 +51,7 @@ struct Found {
     next: i64,
     min: i64,
     max: i64,
+    messages: usize,
     bytes: usize,
 }
 
@@ -97,6 +98,26 @@ impl Engine {
             ));
         }
         let queue = known.queue(turn.log, header.queue_id);
+        if self.forbidden.is_forbidden(&group, &topic) {
+            return Err(Refusal::new(
+                response::NO_PERMISSION,
+                format!("the consumer group[{group}] is forbidden for topic[{topic}]"),
+            ));
+        }
+        if let Some(next) = self.take_reset(turn, &group, &topic, header.queue_id)? {
+            let (min, max) = (turn.log.min_offset(queue), turn.log.max_offset(queue));
+            let found = Found {
+                code: response::PULL_OFFSET_MOVED,
+                status: "OFFSET_RESET",
+                next,
+                min,
+                max,
+                messages: 0,
+                bytes: 0,
+            };
+            self.answer_pull(turn, req, &found);
+            return Ok(());
+        }
         let filter = self.pull_filter(&header, &group, &topic, broadcast)?;
         let room = self.offsets.count() < self.settings.max_offsets;
         if header.sys_flag & pull_flag::COMMIT_OFFSET != 0
@@ -144,6 +165,7 @@ impl Engine {
                     next: min,
                     min,
                     max,
+                    messages: 0,
                     bytes: 0,
                 }
             }
@@ -165,6 +187,27 @@ impl Engine {
         {
             return Ok(());
         }
+        if found.code == response::SUCCESS {
+            // Only beside a committed offset, so that there are never more of them than of those.
+            if self.offsets.get(&group, &topic, header.queue_id).is_some() {
+                self.pulled
+                    .load(&group, &topic, header.queue_id, found.next);
+            }
+            self.stats.got(
+                &group,
+                &topic,
+                found.messages,
+                found.bytes,
+                turn.now.wall_ms,
+            );
+        } else {
+            self.stats.missed(turn.now.wall_ms);
+        }
+        self.answer_pull(turn, req, &found);
+        Ok(())
+    }
+
+    fn answer_pull(&mut self, turn: &mut Turn<'_>, req: &Request<'_>, found: &Found) {
         if !req.to.oneway {
             let mut fields = req.to.write(
                 turn.out.buffer(req.to.connection),
@@ -181,7 +224,6 @@ impl Engine {
             }
         }
         self.parts.clear();
-        Ok(())
     }
 
     fn pull_filter(
@@ -269,6 +311,7 @@ impl Engine {
             next,
             min,
             max,
+            messages: 0,
             bytes: 0,
         };
         if max == 0 {
@@ -346,6 +389,7 @@ impl Engine {
             next,
             min,
             max,
+            messages,
             bytes,
         })
     }

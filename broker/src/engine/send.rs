@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use corelane_wire::batch;
+use corelane_wire::body::TopicConfig;
 use corelane_wire::code::{perm, request, response, sys_flag};
 use corelane_wire::header::send::SendMessageRequest;
 use corelane_wire::message_id::{OffsetId, RecallHandle};
@@ -13,7 +14,7 @@ use corelane_wire::properties::{Edit, Properties, name as property};
 use corelane_wire::record::{Host, MAX_PROPERTIES_BYTES};
 use corelane_wire::{ExtHeader, Text};
 
-use super::delay::{Asked, Due};
+use super::delay::{Asked, Due, Taken};
 use super::position::no_topic;
 use super::store::NewMessage;
 use super::turn::{Effect, Refusal, Request, Turn};
@@ -24,12 +25,15 @@ use crate::log::{Position, QueueRef};
 pub(super) const REGION: &str = "DefaultRegion";
 
 /// Where a message goes.
-struct Target<'a> {
-    topic: Cow<'a, str>,
-    queue_id: i32,
-    queue: QueueRef,
+pub(super) struct Target<'a> {
+    /// Its topic.
+    pub topic: Cow<'a, str>,
+    /// Its queue of that topic.
+    pub queue_id: i32,
+    /// The log's reference of that queue.
+    pub queue: QueueRef,
     /// A group gave up on the message: it goes to its dead letters.
-    dead: bool,
+    pub dead: bool,
 }
 
 impl Engine {
@@ -41,20 +45,26 @@ impl Engine {
         };
         let is_batch = req.frame.code == request::SEND_BATCH_MESSAGE || header.batch == Some(true);
         let target = self.target(turn, &header)?;
-        if req.frame.body.is_empty() || req.frame.body.len() > self.settings.max_message_bytes {
-            return Err(Refusal::new(
-                response::MESSAGE_ILLEGAL,
-                format!(
-                    "the body has {} bytes, and a message has 1 to {} (max_message_bytes)",
-                    req.frame.body.len(),
-                    self.settings.max_message_bytes
-                ),
-            ));
-        }
+        self.check_body(req.frame.body)?;
         match is_batch {
             true => self.send_batch(turn, req, &header, &target),
             false => self.send_one(turn, req, &header, &target),
         }
+    }
+
+    /// Whether a message may have this body.
+    pub(super) fn check_body(&self, body: &[u8]) -> Result<(), Refusal> {
+        if !body.is_empty() && body.len() <= self.settings.max_message_bytes {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            response::MESSAGE_ILLEGAL,
+            format!(
+                "the body has {} bytes, and a message has 1 to {} (max_message_bytes)",
+                body.len(),
+                self.settings.max_message_bytes
+            ),
+        ))
     }
 
     fn send_one(
@@ -88,9 +98,10 @@ impl Engine {
             property::TIMER_DELIVER_MS,
             property::TIMER_OUT_MS,
         ]);
-        if transaction.is_some_and(|value| value.to_str().eq_ignore_ascii_case("true")) {
-            return Err(not_served("transactional messages"));
-        }
+        // What a group sends back was a transaction's once, and is none any more.
+        let is_retry = target.dead || header.reconsume_times.is_some_and(|times| times > 0);
+        let is_half = !is_retry
+            && transaction.is_some_and(|value| value.to_str().eq_ignore_ascii_case("true"));
         let asked = Asked {
             level,
             delay_secs,
@@ -98,7 +109,8 @@ impl Engine {
             deliver_ms,
             out_ms,
         };
-        let due = if target.dead {
+        // A transaction knows no delay.
+        let due = if target.dead || is_half {
             Due::Now
         } else {
             self.due(turn.now.wall_ms, &asked)?
@@ -132,7 +144,17 @@ impl Engine {
             body: req.frame.body,
             properties,
         };
-        let taken = self.store_due(turn, &message, due)?;
+        let taken = match is_half {
+            true => {
+                let group = header.producer_group.to_str();
+                let appended = self.store_half(turn, message, &group, &unique_key.to_str())?;
+                Taken {
+                    appended,
+                    timer_out_ms: None,
+                }
+            }
+            false => self.store_due(turn, &message, due)?,
+        };
         let stored = taken.appended;
         let id = OffsetId {
             store_host: self.store_host,
@@ -226,7 +248,7 @@ impl Engine {
     }
 
     /// Finds the queue that a send names, and makes its topic where that is allowed.
-    fn target<'h>(
+    pub(super) fn target<'h>(
         &mut self,
         turn: &mut Turn<'_>,
         header: &SendMessageRequest<'h>,
@@ -315,7 +337,10 @@ impl Engine {
             .topics
             .get(&header.default_topic.to_str())
             .map(|topic| &topic.config);
-        let Some(template) = template.filter(|template| template.perm & perm::INHERIT != 0) else {
+        let allowed = |template: &&TopicConfig| {
+            template.perm & perm::INHERIT != 0 && self.settings.auto_create_topic
+        };
+        let Some(template) = template.filter(allowed) else {
             return Err(no_topic(name));
         };
         let queues = header
@@ -376,13 +401,6 @@ fn batched<'a>(
             append: &[],
         },
     }
-}
-
-fn not_served(what: &str) -> Refusal {
-    Refusal::new(
-        response::MESSAGE_ILLEGAL,
-        format!("{what} are not served by this version"),
-    )
 }
 
 /// The refusal for properties that no record can hold.

@@ -8,7 +8,7 @@ use corelane_wire::body::{SubscriptionGroupConfig, TopicConfig};
 use corelane_wire::code::response;
 
 use super::turn::{Refusal, Turn};
-use super::{Engine, delay};
+use super::{Engine, delay, forbidden, reset, transaction};
 use crate::log::{AppendError, Log, Position, Replay, ReplayError, StateWriter};
 
 const TOPIC_PUT: u16 = 1;
@@ -85,7 +85,7 @@ impl Engine {
         }
         let end = turn.log.append_state(TOPIC_DELETE, topic.as_bytes())?;
         self.topics.remove(topic, turn.now.wall_ms);
-        self.offsets.remove_topic(topic);
+        self.forget_topic(topic);
         turn.log.drop_topic(topic);
         Ok(Some(end))
     }
@@ -126,12 +126,35 @@ impl Engine {
         if self.groups.get(group).is_some() {
             end = Some(turn.log.append_state(GROUP_DELETE, group.as_bytes())?);
             self.groups.remove(group, turn.now.wall_ms);
+            self.forget_group(group);
         }
         if clean_offsets {
             end = Some(turn.log.append_state(OFFSETS_DELETE, group.as_bytes())?);
-            self.offsets.remove_group(group);
+            self.forget_offsets(group);
         }
         Ok(end)
+    }
+
+    /// Forgets what groups have to do with a topic that is no more.
+    fn forget_topic(&mut self, topic: &str) {
+        self.offsets.remove_topic(topic);
+        self.pulled.remove_topic(topic);
+        self.resets.remove_topic(topic);
+        self.forbidden.remove_topic(topic);
+        self.stats.remove_topic(topic);
+    }
+
+    /// Forgets how far a group is.
+    fn forget_offsets(&mut self, group: &str) {
+        self.offsets.remove_group(group);
+        self.pulled.remove_group(group);
+        self.resets.remove_group(group);
+    }
+
+    /// Forgets what belongs to a group beside its offsets.
+    fn forget_group(&mut self, group: &str) {
+        self.forbidden.remove_group(group);
+        self.stats.remove_group(group);
     }
 
     /// Journals the offsets of one group and topic now. Gives the log's end behind them.
@@ -175,6 +198,13 @@ impl Engine {
             writer.push(OFFSETS, &payload);
         }
         self.delays.snapshot(&mut writer);
+        for (group, topic, _) in self.resets.iter() {
+            payload.clear();
+            encode_offsets(&self.resets, group, topic, &mut payload);
+            writer.push(reset::RESETS, &payload);
+        }
+        self.forbidden.snapshot(&mut writer);
+        self.transactions.snapshot(&mut writer);
         writer.finish()
     }
 
@@ -188,7 +218,7 @@ impl Engine {
             TOPIC_DELETE => {
                 let topic = name()?;
                 self.topics.remove(topic, 0);
-                self.offsets.remove_topic(topic);
+                self.forget_topic(topic);
                 log.drop_topic(topic);
             }
             GROUP_PUT => {
@@ -198,12 +228,29 @@ impl Engine {
             }
             GROUP_DELETE => {
                 self.groups.remove(name()?, 0);
+                self.forget_group(name()?);
             }
-            OFFSETS => decode_offsets(payload, |group, topic, queue_id, offset| {
-                self.offsets.load(group, topic, queue_id, offset);
-            })
-            .ok_or("offsets are cut short")?,
-            OFFSETS_DELETE => self.offsets.remove_group(name()?),
+            OFFSETS => {
+                decode_offsets(payload, |group, topic, queue_id, offset| {
+                    self.offsets.load(group, topic, queue_id, offset);
+                })
+                .ok_or("offsets are cut short")?;
+            }
+            OFFSETS_DELETE => self.forget_offsets(name()?),
+            reset::RESETS => {
+                let (group, topic) =
+                    decode_offsets(payload, |_, _, _, _| ()).ok_or("resets are cut short")?;
+                self.resets.forget(group, topic);
+                decode_offsets(payload, |group, topic, queue_id, offset| {
+                    self.resets.load(group, topic, queue_id, offset);
+                });
+            }
+            forbidden::FORBIDDEN => self.forbidden.apply(payload)?,
+            transaction::ENDED | transaction::CHECKED | transaction::PENDING => {
+                self.transactions
+                    .apply(kind, payload)
+                    .ok_or("a record of transactions is cut short")?;
+            }
             kind if delay::STATE_KINDS.contains(&kind) => self.apply_delay(log, kind, payload)?,
             other => return Err(format!("unknown kind {other} of state record")),
         }
@@ -218,7 +265,12 @@ impl Replay for Engine {
 }
 
 /// `group | topic | count | (queue id, offset)...`; strings with a length of 16 bits, all little-endian.
-fn encode_offsets(offsets: &super::offset::Offsets, group: &str, topic: &str, out: &mut Vec<u8>) {
+pub(super) fn encode_offsets(
+    offsets: &super::offset::Offsets,
+    group: &str,
+    topic: &str,
+    out: &mut Vec<u8>,
+) {
     for text in [group, topic] {
         let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
         out.extend_from_slice(&len.to_le_bytes());
@@ -233,7 +285,11 @@ fn encode_offsets(offsets: &super::offset::Offsets, group: &str, topic: &str, ou
     }
 }
 
-fn decode_offsets(mut payload: &[u8], mut each: impl FnMut(&str, &str, i32, i64)) -> Option<()> {
+/// Gives each offset to `each`, and tells the group and the topic; `None` for what is cut short.
+fn decode_offsets<'p>(
+    mut payload: &'p [u8],
+    mut each: impl FnMut(&str, &str, i32, i64),
+) -> Option<(&'p str, &'p str)> {
     fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; N]> {
         let (head, tail) = bytes.split_first_chunk::<N>()?;
         *bytes = tail;
@@ -253,7 +309,7 @@ fn decode_offsets(mut payload: &[u8], mut each: impl FnMut(&str, &str, i32, i64)
         let offset = i64::from_le_bytes(*take(&mut payload)?);
         each(group, topic, queue_id, offset);
     }
-    payload.is_empty().then_some(())
+    payload.is_empty().then_some((group, topic))
 }
 
 #[cfg(test)]

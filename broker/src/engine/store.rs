@@ -99,6 +99,7 @@ impl Engine {
         )?;
         self.counters.messages_in += 1;
         self.counters.bytes_in += len as u64;
+        self.stats.put(message.topic, len, turn.now.wall_ms);
         Ok(appended)
     }
 }

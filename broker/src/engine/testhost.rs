@@ -57,6 +57,24 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
+impl Reply {
+    fn of(frame: &Frame<'_>) -> Self {
+        let fields = frame
+            .ext
+            .iter()
+            .map(|(name, value)| (name.to_str().into_owned(), value.to_str().into_owned()));
+        Self {
+            code: frame.code,
+            remark: frame
+                .remark
+                .map(|text| text.to_str().into_owned())
+                .unwrap_or_default(),
+            fields: fields.collect(),
+            body: frame.body.to_vec(),
+        }
+    }
+}
+
 /// A stored message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
@@ -64,6 +82,8 @@ pub struct Seen {
     pub store_ms: i64,
     pub position: i64,
     pub reconsume_times: i32,
+    pub sys_flag: i32,
+    pub prepared_transaction_offset: i64,
     pub properties: HashMap<String, String>,
 }
 
@@ -84,8 +104,10 @@ impl Output for Sent {
         self.bytes.remove(&connection);
     }
     fn effect(&mut self, effect: Effect) {
-        let Effect::Register { .. } = effect;
-        self.registers += 1;
+        match effect {
+            Effect::Register { .. } => self.registers += 1,
+            Effect::Configure { .. } => {}
+        }
     }
 }
 
@@ -133,7 +155,7 @@ impl TestHost {
             connections: 0,
             opaque: 0,
         };
-        host.engine.started(now);
+        host.engine.started(&mut host.log, now);
         host
     }
 
@@ -153,7 +175,7 @@ impl TestHost {
         self.tasks = Tasks::default();
         self.events = Rc::default();
         self.sent = Sent::default();
-        self.engine.started(self.now);
+        self.engine.started(&mut self.log, self.now);
     }
 
     fn turn<R>(&mut self, act: impl FnOnce(&mut Engine, &mut Turn<'_>) -> R) -> R {
@@ -211,27 +233,75 @@ impl TestHost {
         while let Some(len) = corelane_wire::frame::split(&bytes[at..], usize::MAX).unwrap() {
             let frame = Frame::parse(&bytes[at..at + len]).unwrap();
             if frame.is_response() && frame.opaque == opaque {
-                let reply = Reply {
-                    code: frame.code,
-                    remark: frame
-                        .remark
-                        .map(|text| text.to_str().into_owned())
-                        .unwrap_or_default(),
-                    fields: frame
-                        .ext
-                        .iter()
-                        .map(|(name, value)| {
-                            (name.to_str().into_owned(), value.to_str().into_owned())
-                        })
-                        .collect(),
-                    body: frame.body.to_vec(),
-                };
+                let reply = Reply::of(&frame);
                 bytes.drain(at..at + len);
                 return Some(reply);
             }
             at += len;
         }
         None
+    }
+
+    /// The requests that were sent to a client, taken out of what was sent: number and content (code, fields, body).
+    pub fn requests(&mut self, connection: Connection) -> Vec<(i32, Reply)> {
+        let bytes = self.sent.buffer(connection);
+        let (mut at, mut kept, mut requests) = (0, Vec::new(), Vec::new());
+        while let Some(len) = corelane_wire::frame::split(&bytes[at..], usize::MAX).unwrap() {
+            let frame = Frame::parse(&bytes[at..at + len]).unwrap();
+            match frame.is_response() {
+                true => kept.extend_from_slice(&bytes[at..at + len]),
+                false => requests.push((frame.opaque, Reply::of(&frame))),
+            }
+            at += len;
+        }
+        *bytes = kept;
+        requests
+    }
+
+    /// A client answers a request.
+    pub fn respond(&mut self, connection: Connection, opaque: i32, code: i32, body: &[u8]) {
+        let head = Head {
+            serialization: Serialization::Json,
+            code,
+            language: code::language::JAVA,
+            version: code::VERSION,
+            opaque,
+            flag: 1,
+            remark: None,
+        };
+        let mut bytes = Vec::new();
+        FrameWriter::new(&mut bytes, &head).finish_with(body);
+        self.turn(|engine, turn| engine.handle(turn, connection, &bytes))
+            .unwrap();
+    }
+
+    pub fn close(&mut self, connection: Connection) {
+        self.turn(|engine, turn| engine.closed(turn, connection));
+    }
+
+    /// Makes a connection a producer of a group.
+    pub fn produce(&mut self, connection: Connection, client_id: &str, group: &str) {
+        let body = format!(
+            r#"{{"clientID":"{client_id}","producerDataSet":[{{"groupName":"{group}"}}]}}"#
+        );
+        assert_eq!(
+            self.request(connection, code::request::HEART_BEAT, &[], body.as_bytes())
+                .code,
+            0
+        );
+    }
+
+    /// Makes a connection a consumer of a group.
+    pub fn consume(&mut self, connection: Connection, client_id: &str, group: &str, topic: &str) {
+        let body = format!(
+            r#"{{"clientID":"{client_id}","consumerDataSet":[{{"groupName":"{group}","consumeType":"CONSUME_PASSIVELY",
+            "messageModel":"CLUSTERING","subscriptionDataSet":[{{"topic":"{topic}","subString":"*","subVersion":1}}]}}]}}"#
+        );
+        assert_eq!(
+            self.request(connection, code::request::HEART_BEAT, &[], body.as_bytes())
+                .code,
+            0
+        );
     }
 
     /// Asks and runs until the answer is there.
@@ -401,6 +471,8 @@ impl TestHost {
                         store_ms: record.store_timestamp(),
                         position: record.physical_offset(),
                         reconsume_times: record.reconsume_times(),
+                        sys_flag: record.sys_flag(),
+                        prepared_transaction_offset: record.prepared_transaction_offset(),
                         properties: record
                             .properties()
                             .iter()

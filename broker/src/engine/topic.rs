@@ -108,6 +108,22 @@ impl Topics {
         self.by_name.get_mut(topic)
     }
 
+    /// Sees to the topic that automatic creation copies. Says whether it is new.
+    pub fn allow_auto_creation(&mut self, settings: &Settings, wall_ms: i64) -> bool {
+        if !settings.auto_create_topic || self.get(name::AUTO_CREATE_TOPIC).is_some() {
+            return false;
+        }
+        let inherited = perm::READ | perm::WRITE | perm::INHERIT;
+        self.put(
+            config(
+                name::AUTO_CREATE_TOPIC,
+                settings.default_topic_queues,
+                inherited,
+            ),
+            wall_ms,
+        )
+    }
+
     /// How many topics there are.
     pub fn count(&self) -> usize {
         self.by_name.len()

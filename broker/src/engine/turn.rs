@@ -31,6 +31,13 @@ pub enum Effect {
         /// The version of the topics that must be registered at least.
         version: u64,
     },
+    /// Somebody wants other settings: check them, and report [`super::Engine::configured`].
+    Configure {
+        /// Who asked.
+        to: ReplyTo,
+        /// `key=value`, one a line.
+        text: String,
+    },
 }
 
 /// Where the bytes of a turn go. Frames of one connection leave in the order in which they were written.
@@ -47,7 +54,7 @@ pub trait Output {
 }
 
 /// What an answer needs to know of its request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyTo {
     /// Where the request came from.
     pub connection: Connection,
@@ -190,13 +197,37 @@ impl Turn<'_> {
         fields: impl FnOnce(&mut FrameWriter<'_>),
         body: &[u8],
     ) {
+        self.send(connection, opaque, code, 2, fields, body);
+    }
+
+    /// Sends a request of our own that wants an answer (see `calls`).
+    pub fn request(
+        &mut self,
+        connection: Connection,
+        opaque: i32,
+        code: i32,
+        fields: impl FnOnce(&mut FrameWriter<'_>),
+        body: &[u8],
+    ) {
+        self.send(connection, opaque, code, 0, fields, body);
+    }
+
+    fn send(
+        &mut self,
+        connection: Connection,
+        opaque: i32,
+        code: i32,
+        flag: i32,
+        fields: impl FnOnce(&mut FrameWriter<'_>),
+        body: &[u8],
+    ) {
         let head = Head {
             serialization: Serialization::Json,
             code,
             language: code::language::JAVA,
             version: code::VERSION,
             opaque,
-            flag: 2,
+            flag,
             remark: None,
         };
         let mut writer = FrameWriter::new(self.out.buffer(connection), &head);

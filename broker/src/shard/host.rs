@@ -19,9 +19,11 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::disk::Disk;
+use super::process::engine_settings;
 use super::register::{Identity, Registrar};
 use super::sink::{LogBytes, Sink};
 use super::{ShardError, ShardOptions};
+use crate::engine::settings::Settings;
 use crate::engine::{Connection, Effect, Engine, Now, Turn};
 use crate::log::{
     self, Io, IoError, JobDone, Log, LogFailure, ReadBuffer, ReadId, SegmentId, WriteId,
@@ -208,7 +210,7 @@ pub async fn run(
         completions: early,
         finished: Vec::new(),
     };
-    host.broker.engine.started(now);
+    host.broker.engine.started(&mut host.broker.log, now);
     host.publish();
     host.serve().await?;
     host.end().await
@@ -425,14 +427,38 @@ impl Host {
 
     fn take_effects(&mut self) {
         let mut register = false;
-        for effect in self.broker.effects.drain(..) {
+        for effect in std::mem::take(&mut self.broker.effects) {
             match effect {
                 Effect::Register { .. } => register = true,
+                Effect::Configure { to, text } => {
+                    let outcome = self.configure(&text);
+                    self.broker.turn(&mut self.net, |engine, turn| {
+                        engine.configured(turn, to, outcome)
+                    });
+                }
             }
         }
+        register |= !self.broker.effects.is_empty();
+        self.broker.effects.clear();
         if register {
             self.publish();
         }
+    }
+
+    /// Checks other values of the configuration and takes them over.
+    fn configure(&mut self, text: &str) -> Result<Settings, String> {
+        let config = self
+            .options
+            .config
+            .changed(text)
+            .map_err(|error| error.to_string())?;
+        if config.retention_hours != self.options.config.retention_hours {
+            return Err("retention_hours takes effect at the next start only".to_owned());
+        }
+        let settings = engine_settings(&config, &self.options.name, self.options.engine.store_host);
+        tracing::info!(shard = %self.options.name, changes = ?text, "the configuration was changed, until the next start");
+        self.options.config = config;
+        Ok(settings)
     }
 
     fn publish(&self) {

@@ -315,13 +315,14 @@ fn shard_options(config: &Config) -> Result<Vec<ShardOptions>, RunError> {
             engine: engine_settings(config, &name, SocketAddr::new(ip, ports.main)),
             log: log_options(config),
             net: net_limits(config),
+            config: config.clone(),
             name,
         });
     }
     Ok(shards)
 }
 
-fn engine_settings(config: &Config, name: &str, store_host: SocketAddr) -> Settings {
+pub(super) fn engine_settings(config: &Config, name: &str, store_host: SocketAddr) -> Settings {
     Settings {
         cluster_name: config.cluster_name.clone(),
         broker_name: name.to_owned(),
@@ -355,6 +356,10 @@ fn engine_settings(config: &Config, name: &str, store_host: SocketAddr) -> Setti
         max_clients: config.max_clients,
         max_offsets: config.max_offsets,
         max_held_pulls: config.max_held_pulls,
+        transaction_timeout_ms: config.transaction_timeout_ms as i64,
+        transaction_check_interval_ms: config.transaction_check_interval_ms as i64,
+        transaction_check_max: config.transaction_check_max,
+        max_pending_transactions: config.max_pending_transactions,
         described: described(config),
     }
 }

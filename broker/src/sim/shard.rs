@@ -56,6 +56,7 @@ impl Output for Wires {
     fn effect(&mut self, effect: Effect) {
         match effect {
             Effect::Register { version } => self.registrations = version,
+            Effect::Configure { .. } => {}
         }
     }
 }
@@ -92,6 +93,10 @@ pub fn settings() -> Settings {
         timer_max_delay_ms: 259_200_000,
         timer_horizon_ms: 129_600_000,
         recall: true,
+        transaction_timeout_ms: 6_000,
+        transaction_check_interval_ms: 30_000,
+        transaction_check_max: 3,
+        max_pending_transactions: 1_000,
         offset_flush_ms: 200,
         client_timeout_ms: 120_000,
         pull_max_messages: 1024,
@@ -132,9 +137,9 @@ impl SimShard {
     pub fn open(&mut self) -> Option<OpenReport> {
         let mut engine = Engine::new(self.settings.clone());
         let opened = LogHost::open(&self.disk, self.options.clone(), &mut engine)?;
-        let (host, report) =
+        let (mut host, report) =
             opened.unwrap_or_else(|error| panic!("the log does not open: {error}"));
-        engine.started(self.now);
+        engine.started(&mut host.log, self.now);
         self.running = Some((engine, host));
         Some(report)
     }

@@ -1,8 +1,10 @@
-//! Groups by hand: UPDATE_AND_CREATE_SUBSCRIPTIONGROUP 200, GET_ALL_SUBSCRIPTIONGROUP_CONFIG 201,
+//! Groups by hand: UPDATE_AND_CREATE_SUBSCRIPTIONGROUP 200 and its list form 225, GET_ALL_SUBSCRIPTIONGROUP_CONFIG 201,
 //! GET_SUBSCRIPTIONGROUP_CONFIG 352, DELETE_SUBSCRIPTIONGROUP 207.
 
 use corelane_wire::ExtHeader;
-use corelane_wire::body::{SubscriptionGroupConfig, SubscriptionGroupWrapper};
+use corelane_wire::body::{
+    SubscriptionGroupConfig, SubscriptionGroupList, SubscriptionGroupWrapper,
+};
 use corelane_wire::code::response;
 use corelane_wire::header::group::{
     DeleteSubscriptiongroupRequest, GetSubscriptiongroupConfigRequest,
@@ -21,6 +23,23 @@ impl Engine {
         let config = SubscriptionGroupConfig::from_json(req.frame.body)?;
         name::check_group(&config.group_name)?;
         let end = self.put_group(turn, config)?;
+        self.answer_change(turn, req, end);
+        Ok(())
+    }
+
+    pub(super) fn update_group_list(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
+        let list = SubscriptionGroupList::from_json(req.frame.body)?;
+        for config in &list.group_config_list {
+            name::check_group(&config.group_name)?;
+        }
+        let mut end = None;
+        for config in list.group_config_list {
+            end = self.put_group(turn, config)?.or(end);
+        }
         self.answer_change(turn, req, end);
         Ok(())
     }
@@ -44,7 +63,7 @@ impl Engine {
                 .map(|group| (group.group_name.clone(), group.clone()))
                 .collect(),
             data_version: self.groups.data_version(),
-            ..SubscriptionGroupWrapper::default()
+            forbidden_table: self.forbidden.table().clone(),
         };
         let total = self.groups.count() as i64;
         turn.answer(

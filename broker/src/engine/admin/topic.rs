@@ -208,6 +208,7 @@ impl Engine {
                 .offset_table
                 .insert(self.message_queue(&topic, queue_id), stats);
         }
+        table.topic_put_tps = self.stats.topic_put_tps(&topic, turn.now.wall_ms);
         turn.answer_body(req.to, &table.to_json());
         Ok(())
     }
