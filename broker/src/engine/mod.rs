@@ -21,6 +21,7 @@ mod hold;
 mod lock;
 pub mod name;
 pub mod offset;
+mod pop;
 mod position;
 mod pull;
 mod send;
@@ -46,6 +47,7 @@ use held::HeldReplies;
 use hold::HeldPulls;
 use lock::QueueLocks;
 use offset::Offsets;
+use pop::{Pops, Wait};
 use settings::Settings;
 use topic::Topics;
 pub use turn::{Connection, Effect, Now, Output, Refusal, ReplyTo, Request, Turn};
@@ -66,6 +68,7 @@ pub struct Engine {
     locks: QueueLocks,
     held: HeldReplies,
     held_pulls: HeldPulls,
+    pops: Pops,
     waiting_reads: HashMap<ReadId, Vec<WaitingRead>>,
     filter_all: Rc<Filter>,
     store_host: Host,
@@ -105,6 +108,7 @@ impl Engine {
             locks: QueueLocks::default(),
             held: HeldReplies::default(),
             held_pulls: HeldPulls::default(),
+            pops: Pops::default(),
             waiting_reads: HashMap::new(),
             filter_all: Rc::new(Filter::All),
             store_host: Host::from(settings.store_host),
@@ -125,6 +129,7 @@ impl Engine {
 
     /// Replay is over and requests will come.
     pub fn started(&mut self, now: Now) {
+        self.pops.started(now);
         self.started_wall_ms = now.wall_ms;
         self.topics.started(now.wall_ms);
     }
@@ -148,6 +153,7 @@ impl Engine {
     pub fn closed(&mut self, turn: &mut Turn<'_>, connection: Connection) {
         let left = self.clients.closed(connection);
         self.held_pulls.closed(connection);
+        self.pops.closed(connection);
         self.after_leaving(turn, &left);
     }
 
@@ -173,6 +179,15 @@ impl Engine {
         let result = match frame.code {
             request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => self.send(turn, &req),
             request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => self.pull(turn, &req, may_hold),
+            request::POP_MESSAGE => self.pop(turn, &req, Wait::asked_if(may_hold)),
+            request::ACK_MESSAGE => self.ack(turn, &req),
+            request::BATCH_ACK_MESSAGE => self.batch_ack(turn, &req),
+            request::CHANGE_MESSAGE_INVISIBLETIME => self.change_invisible(turn, &req),
+            request::NOTIFICATION => self.notification(turn, &req, Wait::asked_if(may_hold)),
+            request::PEEK_MESSAGE => self.peek(turn, &req),
+            request::POLLING_INFO => self.polling_info(turn, &req),
+            request::POP_ROLLBACK => self.pop_rollback(turn, &req),
+            request::QUERY_ASSIGNMENT => self.query_assignment(turn, &req),
             request::HEART_BEAT => self.heartbeat(turn, &req),
             request::UNREGISTER_CLIENT => self.unregister_client(turn, &req),
             request::CHECK_CLIENT_CONFIG => self.check_client_config(turn, &req),
@@ -202,6 +217,7 @@ impl Engine {
         turn.log.take_visible(|queue, max_offset| visible.push((queue, max_offset)));
         for (queue, max_offset) in &visible {
             self.wake_queue(turn, *queue, *max_offset);
+            self.wake_pops(turn, *queue);
         }
         self.visible = visible;
     }
@@ -216,11 +232,13 @@ impl Engine {
         for waiting in self.waiting_reads.remove(&read).unwrap_or_default() {
             self.dispatch(turn, waiting.connection, &waiting.frame, true);
         }
+        self.revive_after_read(turn, read);
     }
 
     /// Does what is due.
     pub fn on_time(&mut self, turn: &mut Turn<'_>) {
         self.end_overdue_holds(turn);
+        self.pops_on_time(turn);
         self.held.expire(turn.now.mono_ms, turn.out);
         if self.offsets.is_dirty() && turn.now.mono_ms >= self.next_offset_flush_mono_ms {
             self.journal_dirty_offsets(turn);
@@ -243,11 +261,12 @@ impl Engine {
         };
         let holds = self.held_pulls.deadline_mono_ms().unwrap_or(i64::MAX);
         let registrations = self.held.deadline_mono_ms().unwrap_or(i64::MAX);
-        flush.min(holds).min(registrations).min(self.next_scan_mono_ms)
+        flush.min(holds).min(registrations).min(self.next_scan_mono_ms).min(self.pops.deadline_mono_ms())
     }
 
     /// Writes down what would otherwise wait: the host is about to end.
     pub fn drain(&mut self, turn: &mut Turn<'_>) {
+        self.journal_acks(turn, true);
         self.journal_dirty_offsets(turn);
     }
 

@@ -250,7 +250,7 @@ impl Engine {
     }
 
     /// The record of an entry, where it passes the filter.
-    fn matching(&mut self, turn: &mut Turn<'_>, entry: &Entry, filter: &PullFilter) -> Result<Option<Slice>, ReadMiss> {
+    pub(super) fn matching(&mut self, turn: &mut Turn<'_>, entry: &Entry, filter: &PullFilter) -> Result<Option<Slice>, ReadMiss> {
         let Some(filter) = filter.get() else { return Ok(None) };
         if !filter.matches_tags_code(entry.tags_code) {
             return Ok(None);

@@ -54,6 +54,7 @@ impl Engine {
         let end = turn.log.append_state(TOPIC_DELETE, topic.as_bytes())?;
         self.topics.remove(topic, turn.now.wall_ms);
         self.offsets.remove_topic(topic);
+        self.pops.remove_topic(topic);
         turn.log.drop_topic(topic);
         Ok(Some(end))
     }
@@ -89,6 +90,7 @@ impl Engine {
         if self.groups.get(group).is_some() {
             end = Some(turn.log.append_state(GROUP_DELETE, group.as_bytes())?);
             self.groups.remove(group, turn.now.wall_ms);
+            self.pops.remove_group(group);
         }
         if clean_offsets {
             end = Some(turn.log.append_state(OFFSETS_DELETE, group.as_bytes())?);
@@ -132,6 +134,7 @@ impl Engine {
             encode_offsets(&self.offsets, group, topic, &mut payload);
             writer.push(OFFSETS, &payload);
         }
+        self.snapshot_pops(&mut writer);
         writer.finish()
     }
 
@@ -146,6 +149,7 @@ impl Engine {
                 let topic = name()?;
                 self.topics.remove(topic, 0);
                 self.offsets.remove_topic(topic);
+                self.pops.remove_topic(topic);
                 log.drop_topic(topic);
             }
             GROUP_PUT => {
@@ -154,13 +158,17 @@ impl Engine {
             }
             GROUP_DELETE => {
                 self.groups.remove(name()?, 0);
+                self.pops.remove_group(name()?);
             }
             OFFSETS => decode_offsets(payload, |group, topic, queue_id, offset| {
                 self.offsets.load(group, topic, queue_id, offset);
             })
             .ok_or("offsets are cut short")?,
             OFFSETS_DELETE => self.offsets.remove_group(name()?),
-            other => return Err(format!("unknown kind {other} of state record")),
+            other => match self.apply_pop(other, payload) {
+                Some(applied) => applied?,
+                None => return Err(format!("unknown kind {other} of state record")),
+            },
         }
         Ok(())
     }

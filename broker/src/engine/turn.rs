@@ -31,6 +31,11 @@ pub enum Effect {
         /// The version of the topics that must be registered at least.
         version: u64,
     },
+    /// Ask a NameServer where a topic is, and report [`super::Engine::on_route`].
+    Route {
+        /// The topic.
+        topic: String,
+    },
 }
 
 /// Where the bytes of a turn go. Frames of one connection leave in the order in which they were written.

@@ -70,6 +70,12 @@ impl Log {
         self.queues.find(topic, queue_id)
     }
 
+    /// Topic and queue id of a queue.
+    pub fn queue_name(&self, queue: QueueRef) -> (&str, i32) {
+        let queue = self.queues.get(queue);
+        (&queue.topic, queue.queue_id)
+    }
+
     /// Forgets the topic's queues; offsets start at 0 again, and references to its queues must not be used any more. It is
     /// durable through a state record that the engine appends before anything of a new topic of this name, and upon which
     /// it calls this again during replay.

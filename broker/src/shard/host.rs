@@ -19,9 +19,11 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::disk::Disk;
-use super::register::{Identity, Registrar};
+use super::register::{Identity, Registrar, topic_route};
 use super::sink::{LogBytes, Sink};
 use super::{ShardError, ShardOptions};
+use corelane_wire::body::TopicRouteData;
+
 use crate::engine::{Connection, Effect, Engine, Now, Turn};
 use crate::log::{self, Io, IoError, JobDone, Log, LogFailure, ReadBuffer, ReadId, SegmentId, WriteId};
 use crate::net::{CloseReason, ConnId, Handler, Net};
@@ -52,6 +54,7 @@ enum Event {
     Job(Box<JobDone>),
     Read(ReadId, Result<ReadBuffer, IoError>),
     SegmentOpen(SegmentId, Result<(), IoError>),
+    Route(String, Option<TopicRouteData>),
 }
 
 type Events = Rc<RefCell<VecDeque<Event>>>;
@@ -293,6 +296,9 @@ impl Host {
                     self.broker.log.read_done(id, result);
                     self.broker.turn(&mut self.net, |engine, turn| engine.on_read(turn, id));
                 }
+                Event::Route(topic, route) => {
+                    self.broker.turn(&mut self.net, |engine, turn| engine.on_route(turn, &topic, route.as_ref()));
+                }
                 Event::SegmentOpen(segment, result) => {
                     self.opening.remove(&segment);
                     if let Err(cause) = result {
@@ -347,10 +353,19 @@ impl Host {
 
     fn take_effects(&mut self) {
         let mut register = false;
+        let mut routes = Vec::new();
         for effect in self.broker.effects.drain(..) {
             match effect {
                 Effect::Register { .. } => register = true,
+                Effect::Route { topic } => routes.push(topic),
             }
+        }
+        for topic in routes {
+            let nameservers = self.options.nameservers.clone();
+            self.spawn(async move {
+                let route = topic_route(&nameservers, &topic).await;
+                Event::Route(topic, route)
+            });
         }
         if register {
             self.publish();

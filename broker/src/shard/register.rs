@@ -13,7 +13,8 @@ use std::task::{Poll, Waker as TaskWaker};
 use std::time::Duration;
 
 use corelane_wire::frame::{self, Head, Serialization};
-use corelane_wire::header::nameserver::{RegisterBrokerRequest, UnregisterBrokerRequest};
+use corelane_wire::body::TopicRouteData;
+use corelane_wire::header::nameserver::{GetRouteinfoByTopicRequest, RegisterBrokerRequest, UnregisterBrokerRequest};
 use corelane_wire::{ExtHeader, Frame, FrameWriter, Text, code};
 use futures_lite::future::or;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
@@ -137,6 +138,24 @@ impl Registrar {
     }
 }
 
+/// Where a topic is, as the first NameServer says that knows it.
+pub async fn topic_route(nameservers: &[String], topic: &str) -> Option<TopicRouteData> {
+    let header = GetRouteinfoByTopicRequest { topic: Text::plain(topic), accept_standard_json_only: Some(true) };
+    let request = request(code::request::GET_ROUTEINFO_BY_TOPIC, 1, &header, &[]);
+    for nameserver in nameservers {
+        let asked = async {
+            let mut stream = TcpStream::connect(resolve(nameserver).await?).await?;
+            stream.set_nodelay(true)?;
+            TopicRouteData::from_json(&call(&mut stream, &request).await?).map_err(io::Error::other)
+        };
+        match asked.await {
+            Ok(route) => return Some(route),
+            Err(error) => tracing::debug!(%nameserver, topic, %error, "no route"),
+        }
+    }
+    None
+}
+
 /// The way to one NameServer.
 struct Link {
     shared: Rc<Shared>,
@@ -188,7 +207,8 @@ impl Link {
             })
             .await;
         }
-        call(&mut stream, &self.unregister(opaque + 1)).await
+        call(&mut stream, &self.unregister(opaque + 1)).await?;
+        Ok(())
     }
 
     fn register(&self, opaque: i32, body: &[u8]) -> Vec<u8> {
@@ -231,8 +251,8 @@ fn request<'h>(code: i32, opaque: i32, header: &impl ExtHeader<'h>, body: &[u8])
     bytes
 }
 
-/// Sends a request and waits for SUCCESS.
-async fn call(stream: &mut TcpStream, request: &[u8]) -> io::Result<()> {
+/// Sends a request, waits for SUCCESS and gives the answer's body.
+async fn call(stream: &mut TcpStream, request: &[u8]) -> io::Result<Vec<u8>> {
     let answered = async {
         stream.write_all(request).await?;
         stream.flush().await?;
@@ -246,7 +266,7 @@ async fn call(stream: &mut TcpStream, request: &[u8]) -> io::Result<()> {
             let remark = answer.remark.map(|text| text.to_str().into_owned()).unwrap_or_default();
             return Err(io::Error::other(format!("the NameServer answered {}: {remark}", answer.code)));
         }
-        Ok(())
+        Ok(answer.body.to_vec())
     };
     or(answered, async {
         Timer::new(ANSWER_WAIT).await;

@@ -1,0 +1,1 @@
+//! Pops, by an engine over a log on the simulated disk.
