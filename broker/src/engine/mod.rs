@@ -28,6 +28,8 @@ mod send;
 pub mod settings;
 mod state;
 mod store;
+#[cfg(test)]
+mod testhost;
 pub mod topic;
 pub mod turn;
 

@@ -43,6 +43,10 @@ impl Engine {
         if header.commit_offset < 0 {
             return Err(Refusal::new(response::INVALID_PARAMETER, format!("{} is not an offset", header.commit_offset)));
         }
+        if self.offsets.get(&group, &topic, header.queue_id).is_some_and(|committed| header.commit_offset < committed) {
+            // Only a reset by hand goes back; what was popped before it does not count any more.
+            self.reset_pops(turn, &group, &topic, header.queue_id)?;
+        }
         let changed = self.offsets.commit(&group, &topic, header.queue_id, header.commit_offset);
         if req.to.oneway {
             return Ok(());

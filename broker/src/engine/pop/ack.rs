@@ -196,6 +196,8 @@ impl Engine {
         let changed = Checkpoint { next: offset + 1, invisible_ms, deltas: [0].into(), acked: 0 };
         self.pops.table.insert(key, (offset, pop_ms), changed);
         self.ack_bits(turn, key, id, bit);
+        // Otherwise a crash would bring the message at its old time and at its new one.
+        self.journal_acks(turn, true);
         Ok(pop_ms)
     }
 

@@ -195,7 +195,7 @@ impl Engine {
             MessageModel::Clustering => {
                 let Some(consumers) = self.clients.consumers(&asks.consumer_group) else { return nothing };
                 let members: Vec<&str> = consumers.clients.keys().map(String::as_str).collect();
-                let Some(strategy) = Strategy::named(&asks.strategy_name) else { return nothing };
+                let Some(strategy) = Spread::named(&asks.strategy_name) else { return nothing };
                 match mode {
                     MessageRequestMode::Pull => strategy.allocate(queues, &members, &asks.client_id),
                     MessageRequestMode::Pop => {
@@ -226,14 +226,14 @@ fn queues_of(topic: &str, route: &TopicRouteData) -> Vec<MessageQueue> {
 
 /// How queues are spread over members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Strategy {
+enum Spread {
     /// Neighbours to one member.
     Average,
     /// One to each in turn.
     Circle,
 }
 
-impl Strategy {
+impl Spread {
     fn named(name: &str) -> Option<Self> {
         match name {
             "AVG" => Some(Self::Average),
@@ -259,7 +259,7 @@ impl Strategy {
 
 /// The queues that a member pops: all of every broker, or its own and those of the `share` members after it.
 fn allocate_pops(
-    strategy: Strategy,
+    strategy: Spread,
     queues: &[MessageQueue],
     members: &[&str],
     member: &str,
@@ -294,16 +294,16 @@ mod tests {
     #[test]
     fn strategies_spread_as_the_clients_do() {
         let (queues, members) = (queues(5), ["a", "b"]);
-        assert_eq!(ids(&Strategy::Average.allocate(&queues, &members, "a")), [0, 1, 2]);
-        assert_eq!(ids(&Strategy::Average.allocate(&queues, &members, "b")), [3, 4]);
-        assert_eq!(ids(&Strategy::Circle.allocate(&queues, &members, "b")), [1, 3]);
-        assert_eq!(ids(&Strategy::Average.allocate(&queues, &members, "c")), []);
+        assert_eq!(ids(&Spread::Average.allocate(&queues, &members, "a")), [0, 1, 2]);
+        assert_eq!(ids(&Spread::Average.allocate(&queues, &members, "b")), [3, 4]);
+        assert_eq!(ids(&Spread::Circle.allocate(&queues, &members, "b")), [1, 3]);
+        assert_eq!(ids(&Spread::Average.allocate(&queues, &members, "c")), [0; 0]);
     }
 
     #[test]
     fn pops_share_with_the_members_that_follow() {
         let members = ["a", "b", "c", "d"];
-        let pops = |count, member, share| ids(&allocate_pops(Strategy::Average, &queues(count), &members, member, share));
+        let pops = |count, member, share| ids(&allocate_pops(Spread::Average, &queues(count), &members, member, share));
         assert_eq!(pops(4, "d", 1), [3, 0]);
         assert_eq!(pops(4, "a", 0), [-1; 4]);
         assert_eq!(pops(4, "a", 3), [-1; 4]);
@@ -316,7 +316,7 @@ mod tests {
         fn every_queue_has_exactly_one_member(count in 1i32..40, members in 1usize..20, circle: bool) {
             let names: Vec<String> = (0..members).map(|member| format!("{member:02}")).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let strategy = if circle { Strategy::Circle } else { Strategy::Average };
+            let strategy = if circle { Spread::Circle } else { Spread::Average };
             let mut all: Vec<i32> =
                 names.iter().flat_map(|member| ids(&strategy.allocate(&queues(count), &names, member))).collect();
             all.sort_unstable();

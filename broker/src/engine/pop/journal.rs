@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 
 use corelane_wire::body::SetMessageRequestModeRequestBody;
 
-use super::checkpoint::{Acked, Checkpoint, CheckpointId, MAX_MESSAGES, QueueKey};
+use super::checkpoint::{Acked, Checkpoint, CheckpointId, Due, MAX_MESSAGES, QueueKey};
 use super::handle::retry_topic;
 use super::order::{OrderedMessage, OrderedPop};
 use crate::engine::Engine;
-use crate::engine::turn::Turn;
+use crate::engine::turn::{Refusal, Turn};
 use crate::log::StateWriter;
 
 /// `group | topic | popTime | invisibleTime | count | (is retry, queue, start, length, count, (delta)...)...`
@@ -27,6 +27,9 @@ const NEXT: u16 = 32;
 pub const ORDERED: u16 = 33;
 /// JSON of a message request mode.
 pub const REQUEST_MODE: u16 = 34;
+
+/// `group | topic | queue`: what was outstanding there is forgotten.
+const RESET: u16 = 35;
 
 /// How long an acknowledgement may wait to be journalled, in milliseconds.
 const ACK_FLUSH_MS: i64 = 200;
@@ -55,6 +58,7 @@ impl Engine {
             ACKED => self.apply_acked(payload).ok_or_else(cut),
             NEXT => self.apply_next(payload).ok_or_else(cut),
             ORDERED => self.apply_ordered(payload).ok_or_else(cut),
+            RESET => self.apply_reset(payload).ok_or_else(cut),
             REQUEST_MODE => SetMessageRequestModeRequestBody::from_json(payload)
                 .map(|mode| self.pops.modes.put(mode))
                 .map_err(|error| error.to_string()),
@@ -123,9 +127,37 @@ impl Engine {
         if !ordered.messages.is_empty() && committed < ordered.next() {
             self.offsets.load(&key.group, &key.topic, key.queue_id, ordered.next());
         }
+        if let Some(wall_ms) = ordered.blocked_until("", i64::MIN) {
+            self.pops.table.add_due(Due { wall_ms, queue: key.clone(), checkpoint: None });
+        }
         self.pops.table.open_queue(&key).ordered = (!ordered.is_done()).then_some(ordered);
         self.pops.table.close_queue(&key);
         bytes.is_empty().then_some(())
+    }
+
+    fn apply_reset(&mut self, mut bytes: &[u8]) -> Option<()> {
+        let key = queue_key(&mut bytes)?;
+        self.pops.table.remove_queue(&key);
+        bytes.is_empty().then_some(())
+    }
+
+    /// Forgets what is outstanding of a queue, because somebody sets the group's offset there by hand. To be called before
+    /// the offset is set; the group pops from there on.
+    pub(in crate::engine) fn reset_pops(
+        &mut self,
+        turn: &mut Turn<'_>,
+        group: &str,
+        topic: &str,
+        queue_id: i32,
+    ) -> Result<(), Refusal> {
+        if self.pops.table.queue(group, topic, queue_id).is_some() {
+            let key = QueueKey::new(group, topic, queue_id);
+            let mut payload = Vec::new();
+            push_key(&mut payload, &key);
+            turn.log.append_state(RESET, &payload)?;
+            self.pops.table.remove_queue(&key);
+        }
+        Ok(())
     }
 
     /// What is outstanding, for a snapshot.

@@ -97,11 +97,6 @@ impl Pops {
         self.modes.remove_group(group);
     }
 
-    /// Forgets what is outstanding of a queue, because somebody set the group's offset by hand.
-    pub fn reset_queue(&mut self, group: &str, topic: &str, queue_id: i32) {
-        self.table.remove_queue(&QueueKey::new(group, topic, queue_id));
-    }
-
     /// When something is to be done.
     pub fn deadline_mono_ms(&self) -> i64 {
         let due = self.table.first_due_wall_ms().map_or(i64::MAX, |due| due.saturating_sub(self.wall_ahead_ms));

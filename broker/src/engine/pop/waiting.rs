@@ -16,7 +16,6 @@ use super::take::{Wanted, round_robin};
 use crate::engine::name::RETRY_PREFIX;
 use crate::engine::turn::{Connection, Refusal, ReplyTo, Request, Turn};
 use crate::engine::Engine;
-use crate::log::ReadMiss;
 
 /// Requests of one group and topic that may wait.
 const MAX_WAITING: usize = 1024;
