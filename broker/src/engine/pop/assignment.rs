@@ -8,8 +8,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use corelane_wire::body::{
-    MessageModel, MessageQueue, MessageQueueAssignment, MessageRequestMode, MessageRequestModeSerializeWrapper,
-    QueryAssignmentRequestBody, QueryAssignmentResponseBody, SetMessageRequestModeRequestBody, TopicRouteData,
+    MessageModel, MessageQueue, MessageQueueAssignment, MessageRequestMode,
+    MessageRequestModeSerializeWrapper, QueryAssignmentRequestBody, QueryAssignmentResponseBody,
+    SetMessageRequestModeRequestBody, TopicRouteData,
 };
 use corelane_wire::code::{perm, response};
 
@@ -44,7 +45,10 @@ impl RequestModes {
 
     /// Says it.
     pub fn put(&mut self, mode: Mode) {
-        self.by_topic.entry(mode.topic.clone()).or_default().insert(mode.consumer_group.clone(), mode);
+        self.by_topic
+            .entry(mode.topic.clone())
+            .or_default()
+            .insert(mode.consumer_group.clone(), mode);
     }
 
     /// Everything that was said.
@@ -93,7 +97,11 @@ impl Routes {
 
     /// When somebody has waited long enough.
     pub fn deadline_mono_ms(&self) -> i64 {
-        self.asked.values().map(|asked| asked.deadline_mono_ms).min().unwrap_or(i64::MAX)
+        self.asked
+            .values()
+            .map(|asked| asked.deadline_mono_ms)
+            .min()
+            .unwrap_or(i64::MAX)
     }
 
     fn keep(&mut self, topic: String, route: Route, now_ms: i64) {
@@ -108,15 +116,31 @@ impl Routes {
 
 impl Engine {
     /// SET_MESSAGE_REQUEST_MODE 401.
-    pub(in crate::engine) fn set_request_mode(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(in crate::engine) fn set_request_mode(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let mode = Mode::from_json(req.frame.body)?;
         if mode.topic.starts_with(name::RETRY_PREFIX) {
-            return Err(Refusal::new(response::NO_PERMISSION, "retry topic is not allowed to set mode"));
+            return Err(Refusal::new(
+                response::NO_PERMISSION,
+                "retry topic is not allowed to set mode",
+            ));
         }
         name::check_topic(&mode.topic)?;
         name::check_group(&mode.consumer_group)?;
-        if self.pops.modes.get(&mode.topic, &mode.consumer_group).is_none() && self.pops.modes.iter().count() >= MAX_MODES {
-            return Err(Refusal::new(response::SYSTEM_ERROR, format!("this broker has {MAX_MODES} request modes already")));
+        if self
+            .pops
+            .modes
+            .get(&mode.topic, &mode.consumer_group)
+            .is_none()
+            && self.pops.modes.iter().count() >= MAX_MODES
+        {
+            return Err(Refusal::new(
+                response::SYSTEM_ERROR,
+                format!("this broker has {MAX_MODES} request modes already"),
+            ));
         }
         let end = turn.log.append_state(REQUEST_MODE, &mode.to_json())?;
         self.pops.modes.put(mode);
@@ -125,29 +149,64 @@ impl Engine {
     }
 
     /// GET_ALL_MESSAGE_REQUEST_MODE 402.
-    pub(in crate::engine) fn all_request_modes(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
-        let wrapper = MessageRequestModeSerializeWrapper { message_request_mode_map: self.pops.modes.by_topic.clone() };
+    pub(in crate::engine) fn all_request_modes(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
+        let wrapper = MessageRequestModeSerializeWrapper {
+            message_request_mode_map: self.pops.modes.by_topic.clone(),
+        };
         turn.answer_body(req.to, &wrapper.to_json());
         Ok(())
     }
 
     /// QUERY_ASSIGNMENT 400.
-    pub(in crate::engine) fn query_assignment(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(in crate::engine) fn query_assignment(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let asks = QueryAssignmentRequestBody::from_json(req.frame.body)?;
         name::check_topic(&asks.topic)?;
         let now_ms = turn.now.mono_ms;
-        if let Some(route) = self.pops.routes.known.get(&asks.topic).filter(|route| route.until_mono_ms > now_ms) {
+        if let Some(route) = self
+            .pops
+            .routes
+            .known
+            .get(&asks.topic)
+            .filter(|route| route.until_mono_ms > now_ms)
+        {
             let body = self.assignment(&asks, &route.queues);
             turn.answer_body(req.to, &body);
             return Ok(());
         }
-        if self.pops.routes.asked.values().map(|asked| asked.requests.len()).sum::<usize>() >= MAX_WAITING {
-            return Err(Refusal::new(response::SYSTEM_BUSY, "too many clients wait for the NameServer"));
+        if self
+            .pops
+            .routes
+            .asked
+            .values()
+            .map(|asked| asked.requests.len())
+            .sum::<usize>()
+            >= MAX_WAITING
+        {
+            return Err(Refusal::new(
+                response::SYSTEM_BUSY,
+                "too many clients wait for the NameServer",
+            ));
         }
-        let asked = self.pops.routes.asked.entry(asks.topic.clone()).or_insert_with(|| {
-            turn.out.effect(Effect::Route { topic: asks.topic });
-            Asked { requests: Vec::new(), deadline_mono_ms: now_ms + ROUTE_WAIT_MS }
-        });
+        let asked = self
+            .pops
+            .routes
+            .asked
+            .entry(asks.topic.clone())
+            .or_insert_with(|| {
+                turn.out.effect(Effect::Route { topic: asks.topic });
+                Asked {
+                    requests: Vec::new(),
+                    deadline_mono_ms: now_ms + ROUTE_WAIT_MS,
+                }
+            });
         asked.requests.push((req.to.connection, req.bytes.into()));
         Ok(())
     }
@@ -157,13 +216,25 @@ impl Engine {
         let mut queues = match route {
             Some(route) => queues_of(topic, route),
             None => {
-                let count = self.topics.get(topic).map_or(0, |known| known.config.read_queue_nums);
-                (0..count).map(|queue_id| self.message_queue(topic, queue_id)).collect()
+                let count = self
+                    .topics
+                    .get(topic)
+                    .map_or(0, |known| known.config.read_queue_nums);
+                (0..count)
+                    .map(|queue_id| self.message_queue(topic, queue_id))
+                    .collect()
             }
         };
         queues.sort_by(|a, b| (&a.broker_name, a.queue_id).cmp(&(&b.broker_name, b.queue_id)));
         let now_ms = turn.now.mono_ms;
-        self.pops.routes.keep(topic.to_owned(), Route { queues, until_mono_ms: now_ms + ROUTE_MS }, now_ms);
+        self.pops.routes.keep(
+            topic.to_owned(),
+            Route {
+                queues,
+                until_mono_ms: now_ms + ROUTE_MS,
+            },
+            now_ms,
+        );
         if let Some(asked) = self.pops.routes.asked.remove(topic) {
             for (connection, frame) in asked.requests {
                 self.dispatch(turn, connection, &frame, false);
@@ -176,7 +247,12 @@ impl Engine {
         if self.pops.routes.deadline_mono_ms() > turn.now.mono_ms {
             return;
         }
-        let asked = self.pops.routes.asked.iter().filter(|(_, asked)| asked.deadline_mono_ms <= turn.now.mono_ms);
+        let asked = self
+            .pops
+            .routes
+            .asked
+            .iter()
+            .filter(|(_, asked)| asked.deadline_mono_ms <= turn.now.mono_ms);
         for topic in asked.map(|(topic, _)| topic.clone()).collect::<Vec<_>>() {
             self.on_route(turn, &topic, None);
         }
@@ -193,11 +269,17 @@ impl Engine {
         let mine = match asks.message_model {
             MessageModel::Broadcasting => queues.to_vec(),
             MessageModel::Clustering => {
-                let Some(consumers) = self.clients.consumers(&asks.consumer_group) else { return nothing };
+                let Some(consumers) = self.clients.consumers(&asks.consumer_group) else {
+                    return nothing;
+                };
                 let members: Vec<&str> = consumers.clients.keys().map(String::as_str).collect();
-                let Some(strategy) = Spread::named(&asks.strategy_name) else { return nothing };
+                let Some(strategy) = Spread::named(&asks.strategy_name) else {
+                    return nothing;
+                };
                 match mode {
-                    MessageRequestMode::Pull => strategy.allocate(queues, &members, &asks.client_id),
+                    MessageRequestMode::Pull => {
+                        strategy.allocate(queues, &members, &asks.client_id)
+                    }
                     MessageRequestMode::Pop => {
                         let share = said.map_or(0, |said| said.pop_share_queue_num);
                         allocate_pops(strategy, queues, &members, &asks.client_id, share)
@@ -207,18 +289,35 @@ impl Engine {
         };
         let mut assignments: Vec<MessageQueueAssignment> = Vec::with_capacity(mine.len());
         for message_queue in mine {
-            if !assignments.iter().any(|other| other.message_queue == message_queue) {
-                assignments.push(MessageQueueAssignment { message_queue, mode, attachments: None });
+            if !assignments
+                .iter()
+                .any(|other| other.message_queue == message_queue)
+            {
+                assignments.push(MessageQueueAssignment {
+                    message_queue,
+                    mode,
+                    attachments: None,
+                });
             }
         }
-        QueryAssignmentResponseBody { message_queue_assignments: assignments }.to_json()
+        QueryAssignmentResponseBody {
+            message_queue_assignments: assignments,
+        }
+        .to_json()
     }
 }
 
 fn queues_of(topic: &str, route: &TopicRouteData) -> Vec<MessageQueue> {
-    let readable = route.queue_datas.iter().filter(|data| data.perm & perm::READ != 0);
+    let readable = route
+        .queue_datas
+        .iter()
+        .filter(|data| data.perm & perm::READ != 0);
     let queues = readable.flat_map(|data| {
-        let queue = |queue_id| MessageQueue { topic: topic.to_owned(), broker_name: data.broker_name.clone(), queue_id };
+        let queue = |queue_id| MessageQueue {
+            topic: topic.to_owned(),
+            broker_name: data.broker_name.clone(),
+            queue_id,
+        };
         (0..data.read_queue_nums).map(queue)
     });
     queues.collect()
@@ -243,8 +342,15 @@ impl Spread {
     }
 
     /// The queues of one member; none for who is no member.
-    fn allocate(self, queues: &[MessageQueue], members: &[&str], member: &str) -> Vec<MessageQueue> {
-        let Some(index) = members.iter().position(|other| *other == member) else { return Vec::new() };
+    fn allocate(
+        self,
+        queues: &[MessageQueue],
+        members: &[&str],
+        member: &str,
+    ) -> Vec<MessageQueue> {
+        let Some(index) = members.iter().position(|other| *other == member) else {
+            return Vec::new();
+        };
         match self {
             Self::Average => {
                 let (each, over) = (queues.len() / members.len(), queues.len() % members.len());
@@ -252,7 +358,12 @@ impl Spread {
                 let count = each + usize::from(index < over);
                 queues[start..start + count].to_vec()
             }
-            Self::Circle => queues.iter().skip(index).step_by(members.len()).cloned().collect(),
+            Self::Circle => queues
+                .iter()
+                .skip(index)
+                .step_by(members.len())
+                .cloned()
+                .collect(),
         }
     }
 }
@@ -267,14 +378,24 @@ fn allocate_pops(
 ) -> Vec<MessageQueue> {
     let share = usize::try_from(share).unwrap_or(0);
     if share == 0 || share + 1 >= members.len() {
-        return queues.iter().map(|queue| MessageQueue { queue_id: -1, ..queue.clone() }).collect();
+        return queues
+            .iter()
+            .map(|queue| MessageQueue {
+                queue_id: -1,
+                ..queue.clone()
+            })
+            .collect();
     }
-    let Some(index) = members.iter().position(|other| *other == member) else { return Vec::new() };
+    let Some(index) = members.iter().position(|other| *other == member) else {
+        return Vec::new();
+    };
     if members.len() > queues.len() {
         return vec![queues[index % queues.len()].clone()];
     }
     let shared = (0..=share).map(|step| members[(index + step) % members.len()]);
-    shared.flat_map(|other| strategy.allocate(queues, members, other)).collect()
+    shared
+        .flat_map(|other| strategy.allocate(queues, members, other))
+        .collect()
 }
 
 #[cfg(test)]
@@ -283,7 +404,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn queues(count: i32) -> Vec<MessageQueue> {
-        let queue = |queue_id| MessageQueue { topic: "t".into(), broker_name: "b".into(), queue_id };
+        let queue = |queue_id| MessageQueue {
+            topic: "t".into(),
+            broker_name: "b".into(),
+            queue_id,
+        };
         (0..count).map(queue).collect()
     }
 
@@ -294,16 +419,36 @@ mod tests {
     #[test]
     fn strategies_spread_as_the_clients_do() {
         let (queues, members) = (queues(5), ["a", "b"]);
-        assert_eq!(ids(&Spread::Average.allocate(&queues, &members, "a")), [0, 1, 2]);
-        assert_eq!(ids(&Spread::Average.allocate(&queues, &members, "b")), [3, 4]);
-        assert_eq!(ids(&Spread::Circle.allocate(&queues, &members, "b")), [1, 3]);
-        assert_eq!(ids(&Spread::Average.allocate(&queues, &members, "c")), [0; 0]);
+        assert_eq!(
+            ids(&Spread::Average.allocate(&queues, &members, "a")),
+            [0, 1, 2]
+        );
+        assert_eq!(
+            ids(&Spread::Average.allocate(&queues, &members, "b")),
+            [3, 4]
+        );
+        assert_eq!(
+            ids(&Spread::Circle.allocate(&queues, &members, "b")),
+            [1, 3]
+        );
+        assert_eq!(
+            ids(&Spread::Average.allocate(&queues, &members, "c")),
+            [0; 0]
+        );
     }
 
     #[test]
     fn pops_share_with_the_members_that_follow() {
         let members = ["a", "b", "c", "d"];
-        let pops = |count, member, share| ids(&allocate_pops(Spread::Average, &queues(count), &members, member, share));
+        let pops = |count, member, share| {
+            ids(&allocate_pops(
+                Spread::Average,
+                &queues(count),
+                &members,
+                member,
+                share,
+            ))
+        };
         assert_eq!(pops(4, "d", 1), [3, 0]);
         assert_eq!(pops(4, "a", 0), [-1; 4]);
         assert_eq!(pops(4, "a", 3), [-1; 4]);

@@ -30,7 +30,11 @@ pub struct QueueKey {
 impl QueueKey {
     /// The key of a queue.
     pub fn new(group: &str, topic: &str, queue_id: i32) -> Self {
-        Self { group: group.into(), topic: topic.into(), queue_id }
+        Self {
+            group: group.into(),
+            topic: topic.into(),
+            queue_id,
+        }
     }
 }
 
@@ -69,7 +73,11 @@ impl Checkpoint {
 
     /// Bit and offset of each message that is not done with.
     pub fn open(&self, start: i64) -> impl Iterator<Item = (u32, i64)> {
-        let bits = self.deltas.iter().enumerate().map(move |(index, delta)| (1 << index, start + i64::from(*delta)));
+        let bits = self
+            .deltas
+            .iter()
+            .enumerate()
+            .map(move |(index, delta)| (1 << index, start + i64::from(*delta)));
         bits.filter(|(bit, _)| self.acked & bit == 0)
     }
 
@@ -104,7 +112,9 @@ pub struct QueuePops {
 impl QueuePops {
     /// Everything before it is done with.
     pub fn done_before(&self) -> i64 {
-        self.checkpoints.first_key_value().map_or(self.next, |((start, _), _)| *start)
+        self.checkpoints
+            .first_key_value()
+            .map_or(self.next, |((start, _), _)| *start)
     }
 }
 
@@ -145,13 +155,20 @@ impl Checkpoints {
 
     /// The same, to change what was popped in order.
     pub fn queue_mut(&mut self, group: &str, topic: &str, queue_id: i32) -> Option<&mut QueuePops> {
-        self.by_group.get_mut(group)?.get_mut(topic)?.get_mut(&queue_id)
+        self.by_group
+            .get_mut(group)?
+            .get_mut(topic)?
+            .get_mut(&queue_id)
     }
 
     /// A queue, made where there is none.
     pub fn open_queue(&mut self, key: &QueueKey) -> &mut QueuePops {
         let topics = self.by_group.entry(key.group.clone()).or_default();
-        topics.entry(key.topic.clone()).or_default().entry(key.queue_id).or_default()
+        topics
+            .entry(key.topic.clone())
+            .or_default()
+            .entry(key.queue_id)
+            .or_default()
     }
 
     /// Every queue with something outstanding.
@@ -159,7 +176,14 @@ impl Checkpoints {
         self.by_group.iter().flat_map(|(group, topics)| {
             topics.iter().flat_map(move |(topic, queues)| {
                 queues.iter().map(move |(queue_id, queue)| {
-                    (QueueKey { group: group.clone(), topic: topic.clone(), queue_id: *queue_id }, queue)
+                    (
+                        QueueKey {
+                            group: group.clone(),
+                            topic: topic.clone(),
+                            queue_id: *queue_id,
+                        },
+                        queue,
+                    )
                 })
             })
         })
@@ -167,12 +191,18 @@ impl Checkpoints {
 
     /// A checkpoint.
     pub fn get(&self, key: &QueueKey, id: CheckpointId) -> Option<&Checkpoint> {
-        self.queue(&key.group, &key.topic, key.queue_id)?.checkpoints.get(&id)
+        self.queue(&key.group, &key.topic, key.queue_id)?
+            .checkpoints
+            .get(&id)
     }
 
     /// Adds what a pop took.
     pub fn insert(&mut self, key: &QueueKey, id: CheckpointId, checkpoint: Checkpoint) {
-        self.due.insert(Due { wall_ms: checkpoint.due_wall_ms(id.1), queue: key.clone(), checkpoint: Some(id) });
+        self.due.insert(Due {
+            wall_ms: checkpoint.due_wall_ms(id.1),
+            queue: key.clone(),
+            checkpoint: Some(id),
+        });
         let queue = self.open_queue(key);
         queue.next = queue.next.max(checkpoint.next);
         if queue.checkpoints.insert(id, checkpoint).is_none() {
@@ -191,15 +221,24 @@ impl Checkpoints {
     pub fn acknowledge(&mut self, key: &QueueKey, id: CheckpointId, bits: u32) -> Acked {
         let acked = self.apply_acks(key, id, bits);
         if acked != Acked::Unknown {
-            *self.dirty.entry(key.clone()).or_default().entry(id).or_default() |= bits;
+            *self
+                .dirty
+                .entry(key.clone())
+                .or_default()
+                .entry(id)
+                .or_default() |= bits;
         }
         acked
     }
 
     /// Sets bits of a checkpoint as the journal says.
     pub fn apply_acks(&mut self, key: &QueueKey, id: CheckpointId, bits: u32) -> Acked {
-        let Some(queue) = self.queue_mut(&key.group, &key.topic, key.queue_id) else { return Acked::Unknown };
-        let Some(checkpoint) = queue.checkpoints.get_mut(&id) else { return Acked::Unknown };
+        let Some(queue) = self.queue_mut(&key.group, &key.topic, key.queue_id) else {
+            return Acked::Unknown;
+        };
+        let Some(checkpoint) = queue.checkpoints.get_mut(&id) else {
+            return Acked::Unknown;
+        };
         if checkpoint.acked | bits == checkpoint.acked {
             return Acked::Unknown;
         }
@@ -207,7 +246,11 @@ impl Checkpoints {
         if !checkpoint.is_done() {
             return Acked::Some;
         }
-        let due = Due { wall_ms: checkpoint.due_wall_ms(id.1), queue: key.clone(), checkpoint: Some(id) };
+        let due = Due {
+            wall_ms: checkpoint.due_wall_ms(id.1),
+            queue: key.clone(),
+            checkpoint: Some(id),
+        };
         queue.checkpoints.remove(&id);
         self.count -= 1;
         self.due.remove(&due);
@@ -216,9 +259,16 @@ impl Checkpoints {
 
     /// Forgets a queue that has nothing outstanding any more.
     pub fn close_queue(&mut self, key: &QueueKey) {
-        let Some(topics) = self.by_group.get_mut(&key.group) else { return };
-        let Some(queues) = topics.get_mut(&key.topic) else { return };
-        if queues.get(&key.queue_id).is_some_and(|queue| queue.checkpoints.is_empty() && queue.ordered.is_none()) {
+        let Some(topics) = self.by_group.get_mut(&key.group) else {
+            return;
+        };
+        let Some(queues) = topics.get_mut(&key.topic) else {
+            return;
+        };
+        if queues
+            .get(&key.queue_id)
+            .is_some_and(|queue| queue.checkpoints.is_empty() && queue.ordered.is_none())
+        {
             queues.remove(&key.queue_id);
         }
         if queues.is_empty() {
@@ -289,7 +339,11 @@ impl Checkpoints {
 
     /// Forgets one queue of a group: somebody set its offset by hand.
     pub fn remove_queue(&mut self, key: &QueueKey) {
-        if let Some(queues) = self.by_group.get_mut(&key.group).and_then(|topics| topics.get_mut(&key.topic)) {
+        if let Some(queues) = self
+            .by_group
+            .get_mut(&key.group)
+            .and_then(|topics| topics.get_mut(&key.topic))
+        {
             queues.remove(&key.queue_id);
         }
         self.forget(|other| other == key);
@@ -300,7 +354,11 @@ impl Checkpoints {
         self.due.retain(|due| !gone(&due.queue));
         self.dirty.retain(|key, _| !gone(key));
         self.dirty_orders.retain(|key| !gone(key));
-        let queues = self.by_group.values().flat_map(|topics| topics.values()).flat_map(|queues| queues.values());
+        let queues = self
+            .by_group
+            .values()
+            .flat_map(|topics| topics.values())
+            .flat_map(|queues| queues.values());
         self.count = queues.map(|queue| queue.checkpoints.len()).sum();
     }
 }
@@ -310,7 +368,12 @@ mod tests {
     use super::*;
 
     fn checkpoint(next: i64, deltas: &[u16]) -> Checkpoint {
-        Checkpoint { next, invisible_ms: 100, deltas: deltas.into(), acked: 0 }
+        Checkpoint {
+            next,
+            invisible_ms: 100,
+            deltas: deltas.into(),
+            acked: 0,
+        }
     }
 
     #[test]
@@ -325,7 +388,10 @@ mod tests {
         assert_eq!(table.acknowledge(&key, (0, 1), 2), Acked::Some);
         assert_eq!(table.acknowledge(&key, (0, 1), 2), Acked::Unknown);
         assert_eq!(table.acknowledge(&key, (0, 1), 1), Acked::Last);
-        assert_eq!((front(&table), table.count(), table.first_due_wall_ms()), (Some(4), 0, None));
+        assert_eq!(
+            (front(&table), table.count(), table.first_due_wall_ms()),
+            (Some(4), 0, None)
+        );
         table.close_queue(&key);
         assert!(table.queue("g", "t", 0).is_none());
     }
@@ -333,10 +399,19 @@ mod tests {
     #[test]
     fn bits_are_those_of_the_messages() {
         let one = checkpoint(40, &[0, 7, 30]);
-        assert_eq!((one.bit(10, 17), one.bit(10, 18), one.bit(10, 9)), (Some(2), None, None));
+        assert_eq!(
+            (one.bit(10, 17), one.bit(10, 18), one.bit(10, 9)),
+            (Some(2), None, None)
+        );
         assert_eq!(one.bit(i64::MIN, i64::MAX), None);
-        assert_eq!(one.open(10).map(|(_, offset)| offset).collect::<Vec<_>>(), [10, 17, 40]);
-        let full = Checkpoint { acked: u32::MAX, ..checkpoint(32, &(0..32).collect::<Vec<u16>>()) };
+        assert_eq!(
+            one.open(10).map(|(_, offset)| offset).collect::<Vec<_>>(),
+            [10, 17, 40]
+        );
+        let full = Checkpoint {
+            acked: u32::MAX,
+            ..checkpoint(32, &(0..32).collect::<Vec<u16>>())
+        };
         assert!(full.is_done());
     }
 }

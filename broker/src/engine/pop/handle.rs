@@ -36,13 +36,21 @@ impl Handle {
         let handle = (|| {
             let (start, pop_ms, invisible_ms) = (number()?, number()?, number()?);
             let revive_qid = i32::try_from(number()?).ok()?;
-            Some(Self { start, pop_ms, invisible_ms, revive_qid })
+            Some(Self {
+                start,
+                pop_ms,
+                invisible_ms,
+                revive_qid,
+            })
         })();
         match (handle, parts.count()) {
             (Some(handle), 3..=4) => Ok(handle),
             _ => Err(Refusal::new(
                 response::MESSAGE_ILLEGAL,
-                format!("extraInfo {:?} is no handle of a popped message", text.chars().take(80).collect::<String>()),
+                format!(
+                    "extraInfo {:?} is no handle of a popped message",
+                    text.chars().take(80).collect::<String>()
+                ),
             )),
         }
     }
@@ -68,9 +76,22 @@ pub struct RetryHandle<'a> {
 
 impl std::fmt::Display for RetryHandle<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Handle { start, pop_ms, invisible_ms, revive_qid } = self.handle;
-        let Self { broker_name, queue_id, offset, .. } = self;
-        write!(out, "{start} {pop_ms} {invisible_ms} {revive_qid} 1 {broker_name} {queue_id} {offset}")
+        let Handle {
+            start,
+            pop_ms,
+            invisible_ms,
+            revive_qid,
+        } = self.handle;
+        let Self {
+            broker_name,
+            queue_id,
+            offset,
+            ..
+        } = self;
+        write!(
+            out,
+            "{start} {pop_ms} {invisible_ms} {revive_qid} 1 {broker_name} {queue_id} {offset}"
+        )
     }
 }
 
@@ -95,7 +116,13 @@ pub struct OffsetInfo {
 
 impl OffsetInfo {
     /// Adds what was popped of one queue.
-    pub fn add(&mut self, retry: bool, queue_id: i32, start: i64, offsets: impl Iterator<Item = i64>) {
+    pub fn add(
+        &mut self,
+        retry: bool,
+        queue_id: i32,
+        start: i64,
+        offsets: impl Iterator<Item = i64>,
+    ) {
         let flag = i32::from(retry);
         separate(&mut self.starts);
         // Writing into a String cannot fail.
@@ -136,12 +163,40 @@ mod tests {
     #[test]
     fn handles_are_read_as_clients_send_them() {
         let handle = Handle::parse("0 1795252017370 60000 6 1 broker-a 0 0").unwrap();
-        assert_eq!(handle, Handle { start: 0, pop_ms: 1795252017370, invisible_ms: 60000, revive_qid: 6 });
-        let retry = RetryHandle { handle, broker_name: "broker-a", queue_id: 2, offset: 7 };
+        assert_eq!(
+            handle,
+            Handle {
+                start: 0,
+                pop_ms: 1795252017370,
+                invisible_ms: 60000,
+                revive_qid: 6
+            }
+        );
+        let retry = RetryHandle {
+            handle,
+            broker_name: "broker-a",
+            queue_id: 2,
+            offset: 7,
+        };
         assert_eq!(retry.to_string(), "0 1795252017370 60000 6 1 broker-a 2 7");
-        assert!(Handle::parse("5 1 2 999 0 broker-a 0").unwrap().is_orderly());
-        for bad in ["", "1", "1 2 3", "a 2 3 4 0 b 0 0", "1 2 3 4 0 b 0 0 9", "1 2 3 99999999999 0 b 0 0"] {
-            assert_eq!(Handle::parse(bad).unwrap_err().code, response::MESSAGE_ILLEGAL, "{bad}");
+        assert!(
+            Handle::parse("5 1 2 999 0 broker-a 0")
+                .unwrap()
+                .is_orderly()
+        );
+        for bad in [
+            "",
+            "1",
+            "1 2 3",
+            "a 2 3 4 0 b 0 0",
+            "1 2 3 4 0 b 0 0 9",
+            "1 2 3 99999999999 0 b 0 0",
+        ] {
+            assert_eq!(
+                Handle::parse(bad).unwrap_err().code,
+                response::MESSAGE_ILLEGAL,
+                "{bad}"
+            );
         }
     }
 

@@ -51,7 +51,11 @@ pub struct Taken {
 
 impl Engine {
     /// Reads a record of this room back. `None`: the kind is none of ours.
-    pub(in crate::engine) fn apply_pop(&mut self, kind: u16, payload: &[u8]) -> Option<Result<(), String>> {
+    pub(in crate::engine) fn apply_pop(
+        &mut self,
+        kind: u16,
+        payload: &[u8],
+    ) -> Option<Result<(), String>> {
         let cut = || "a pop's record is cut short".to_owned();
         Some(match kind {
             POPPED => self.apply_popped(payload).ok_or_else(cut),
@@ -81,7 +85,16 @@ impl Engine {
             }
             let retry_name = retry.then(|| retry_topic(&group, &topic));
             let key = QueueKey::new(&group, retry_name.as_deref().unwrap_or(&topic), queue_id);
-            self.pops.table.insert(&key, (start, pop_ms), Checkpoint { next, invisible_ms, deltas, acked: 0 });
+            self.pops.table.insert(
+                &key,
+                (start, pop_ms),
+                Checkpoint {
+                    next,
+                    invisible_ms,
+                    deltas,
+                    acked: 0,
+                },
+            );
         }
         bytes.is_empty().then_some(())
     }
@@ -121,14 +134,29 @@ impl Engine {
                 visible_wall_ms: i64_of(bytes)?,
             })
         };
-        let messages = (0..count).map(|_| message(bytes)).collect::<Option<Vec<_>>>()?;
-        let ordered = OrderedPop { pop_ms, invisible_ms, attempt_id, messages };
-        let committed = self.offsets.get(&key.group, &key.topic, key.queue_id).unwrap_or(0);
+        let messages = (0..count)
+            .map(|_| message(bytes))
+            .collect::<Option<Vec<_>>>()?;
+        let ordered = OrderedPop {
+            pop_ms,
+            invisible_ms,
+            attempt_id,
+            messages,
+        };
+        let committed = self
+            .offsets
+            .get(&key.group, &key.topic, key.queue_id)
+            .unwrap_or(0);
         if !ordered.messages.is_empty() && committed < ordered.next() {
-            self.offsets.load(&key.group, &key.topic, key.queue_id, ordered.next());
+            self.offsets
+                .load(&key.group, &key.topic, key.queue_id, ordered.next());
         }
         if let Some(wall_ms) = ordered.blocked_until("", i64::MIN) {
-            self.pops.table.add_due(Due { wall_ms, queue: key.clone(), checkpoint: None });
+            self.pops.table.add_due(Due {
+                wall_ms,
+                queue: key.clone(),
+                checkpoint: None,
+            });
         }
         self.pops.table.open_queue(&key).ordered = (!ordered.is_done()).then_some(ordered);
         self.pops.table.close_queue(&key);
@@ -179,11 +207,23 @@ impl Engine {
                     deltas: checkpoint.deltas.to_vec(),
                 };
                 payload.clear();
-                push_popped(&mut payload, &key.group, &key.topic, *pop_ms, checkpoint.invisible_ms, &[taken]);
+                push_popped(
+                    &mut payload,
+                    &key.group,
+                    &key.topic,
+                    *pop_ms,
+                    checkpoint.invisible_ms,
+                    &[taken],
+                );
                 writer.push(POPPED, &payload);
             }
-            let acked = queue.checkpoints.iter().filter(|(_, checkpoint)| checkpoint.acked != 0);
-            let acked: BTreeMap<_, _> = acked.map(|(id, checkpoint)| (*id, checkpoint.acked)).collect();
+            let acked = queue
+                .checkpoints
+                .iter()
+                .filter(|(_, checkpoint)| checkpoint.acked != 0);
+            let acked: BTreeMap<_, _> = acked
+                .map(|(id, checkpoint)| (*id, checkpoint.acked))
+                .collect();
             if !acked.is_empty() {
                 payload.clear();
                 push_acked(&mut payload, &key, &acked);
@@ -225,24 +265,46 @@ impl Engine {
             let queue = self.pops.table.queue(&key.group, &key.topic, key.queue_id);
             let none = OrderedPop::default();
             payload.clear();
-            push_ordered(&mut payload, &key, queue.and_then(|queue| queue.ordered.as_ref()).unwrap_or(&none));
+            push_ordered(
+                &mut payload,
+                &key,
+                queue
+                    .and_then(|queue| queue.ordered.as_ref())
+                    .unwrap_or(&none),
+            );
             if turn.log.append_state(ORDERED, &payload).is_err() {
                 self.pops.table.mark_order(&key);
                 break;
             }
-            let done = self.pops.table.queue_mut(&key.group, &key.topic, key.queue_id);
-            if let Some(queue) = done.filter(|queue| queue.ordered.as_ref().is_some_and(OrderedPop::is_done)) {
+            let done = self
+                .pops
+                .table
+                .queue_mut(&key.group, &key.topic, key.queue_id);
+            if let Some(queue) =
+                done.filter(|queue| queue.ordered.as_ref().is_some_and(OrderedPop::is_done))
+            {
                 queue.ordered = None;
                 self.pops.table.close_queue(&key);
             }
         }
         let dirty = self.pops.table.is_dirty();
-        self.pops.next_flush_mono_ms = if dirty { turn.now.mono_ms + ACK_FLUSH_MS } else { i64::MAX };
+        self.pops.next_flush_mono_ms = if dirty {
+            turn.now.mono_ms + ACK_FLUSH_MS
+        } else {
+            i64::MAX
+        };
     }
 }
 
 /// Writes a pop.
-pub fn push_popped(out: &mut Vec<u8>, group: &str, topic: &str, pop_ms: i64, invisible_ms: i64, taken: &[Taken]) {
+pub fn push_popped(
+    out: &mut Vec<u8>,
+    group: &str,
+    topic: &str,
+    pop_ms: i64,
+    invisible_ms: i64,
+    taken: &[Taken],
+) {
     push_text(out, group);
     push_text(out, topic);
     out.extend_from_slice(&pop_ms.to_le_bytes());
@@ -293,7 +355,10 @@ fn push_key(out: &mut Vec<u8>, key: &QueueKey) {
 
 /// Names of groups, topics and attempts are checked to be short before they come here.
 fn push_text(out: &mut Vec<u8>, text: &str) {
-    assert!(text.len() <= usize::from(u16::MAX), "a name is longer than a record can say");
+    assert!(
+        text.len() <= usize::from(u16::MAX),
+        "a name is longer than a record can say"
+    );
     out.extend_from_slice(&(text.len() as u16).to_le_bytes());
     out.extend_from_slice(text.as_bytes());
 }

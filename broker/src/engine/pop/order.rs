@@ -42,15 +42,39 @@ pub enum OrderedAck {
 
 impl OrderedPop {
     /// A pop after `before`, with the counts that follow from it.
-    pub fn after(before: Option<&Self>, pop_ms: i64, invisible_ms: i64, attempt_id: &str, offsets: &[i64]) -> Self {
-        let same_attempt = before.is_some_and(|before| !attempt_id.is_empty() && before.attempt_id == attempt_id);
+    pub fn after(
+        before: Option<&Self>,
+        pop_ms: i64,
+        invisible_ms: i64,
+        attempt_id: &str,
+        offsets: &[i64],
+    ) -> Self {
+        let same_attempt =
+            before.is_some_and(|before| !attempt_id.is_empty() && before.attempt_id == attempt_id);
         let count = |offset: i64| {
-            let before = before.and_then(|before| before.messages.iter().find(|message| message.offset == offset));
-            before.map_or(0, |message| message.count.saturating_add(i32::from(!same_attempt)))
+            let before = before.and_then(|before| {
+                before
+                    .messages
+                    .iter()
+                    .find(|message| message.offset == offset)
+            });
+            before.map_or(0, |message| {
+                message.count.saturating_add(i32::from(!same_attempt))
+            })
         };
-        let message = |&offset: &i64| OrderedMessage { offset, count: count(offset), acked: false, visible_wall_ms: 0 };
+        let message = |&offset: &i64| OrderedMessage {
+            offset,
+            count: count(offset),
+            acked: false,
+            visible_wall_ms: 0,
+        };
         let messages = offsets.iter().map(message).collect();
-        Self { pop_ms, invisible_ms, attempt_id: attempt_id.to_owned(), messages }
+        Self {
+            pop_ms,
+            invisible_ms,
+            attempt_id: attempt_id.to_owned(),
+            messages,
+        }
     }
 
     /// Until when the queue is blocked for others than `attempt_id`; `None` where it is not.
@@ -72,7 +96,11 @@ impl OrderedPop {
         if self.pop_ms != pop_ms {
             return OrderedAck::Stale;
         }
-        let Some(message) = self.messages.iter_mut().find(|message| message.offset == offset) else {
+        let Some(message) = self
+            .messages
+            .iter_mut()
+            .find(|message| message.offset == offset)
+        else {
             return OrderedAck::Unknown;
         };
         message.acked = true;
@@ -81,7 +109,11 @@ impl OrderedPop {
 
     /// The first message that is not acknowledged, or what follows the last.
     pub fn next(&self) -> i64 {
-        let open = self.messages.iter().find(|message| !message.acked).map(|message| message.offset);
+        let open = self
+            .messages
+            .iter()
+            .find(|message| !message.acked)
+            .map(|message| message.offset);
         open.unwrap_or_else(|| self.messages.last().map_or(0, |last| last.offset + 1))
     }
 
@@ -90,8 +122,13 @@ impl OrderedPop {
         if self.pop_ms != pop_ms {
             return false;
         }
-        let message = self.messages.iter_mut().find(|message| message.offset == offset && !message.acked);
-        message.map(|message| message.visible_wall_ms = wall_ms.max(1)).is_some()
+        let message = self
+            .messages
+            .iter_mut()
+            .find(|message| message.offset == offset && !message.acked);
+        message
+            .map(|message| message.visible_wall_ms = wall_ms.max(1))
+            .is_some()
     }
 
     /// Whether nothing of it is out.
@@ -111,7 +148,10 @@ mod tests {
         assert_eq!(pop.blocked_until("a", 1000), None);
         assert_eq!(pop.acknowledge(1000, 4), OrderedAck::Next(3));
         assert!(pop.change(1000, 3, 1200));
-        assert_eq!((pop.blocked_until("b", 1100), pop.blocked_until("b", 1200)), (Some(1200), None));
+        assert_eq!(
+            (pop.blocked_until("b", 1100), pop.blocked_until("b", 1200)),
+            (Some(1200), None)
+        );
         assert_eq!(pop.acknowledge(999, 3), OrderedAck::Stale);
         assert_eq!(pop.acknowledge(1000, 5), OrderedAck::Unknown);
         assert_eq!(pop.acknowledge(1000, 3), OrderedAck::Next(5));
@@ -123,7 +163,15 @@ mod tests {
         let first = OrderedPop::after(None, 1, 1, "a", &[3]);
         let again = OrderedPop::after(Some(&first), 2, 1, "a", &[3, 4]);
         let next = OrderedPop::after(Some(&again), 3, 1, "b", &[3, 4]);
-        let counts = |pop: &OrderedPop| pop.messages.iter().map(|message| message.count).collect::<Vec<_>>();
-        assert_eq!((counts(&first), counts(&again), counts(&next)), (vec![0], vec![0, 0], vec![1, 1]));
+        let counts = |pop: &OrderedPop| {
+            pop.messages
+                .iter()
+                .map(|message| message.count)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (counts(&first), counts(&again), counts(&next)),
+            (vec![0], vec![0, 0], vec![1, 1])
+        );
     }
 }

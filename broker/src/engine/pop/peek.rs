@@ -11,7 +11,11 @@ use crate::engine::turn::{Refusal, Request, Turn};
 
 impl Engine {
     /// PEEK_MESSAGE 200052.
-    pub(in crate::engine) fn peek(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(in crate::engine) fn peek(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = PeekMessageRequest::decode(&req.frame.ext)?;
         let (group, topic) = (header.consumer_group.to_str(), header.topic.to_str());
         let queues = self.check_popped(turn, &group, &topic, header.queue_id)?;
@@ -21,14 +25,21 @@ impl Engine {
             topic: &topic,
             queue_id: header.queue_id,
             queues,
-            most: usize::try_from(header.max_msg_nums).unwrap_or(0).clamp(1, MAX_MESSAGES),
+            most: usize::try_from(header.max_msg_nums)
+                .unwrap_or(0)
+                .clamp(1, MAX_MESSAGES),
             filter: &PullFilter::Own(self.filter_all.clone()),
             from_end: false,
             pop_ms: turn.now.wall_ms,
             attempt_id: "",
         };
         let haul = self.take(turn, &wanted, false);
-        let answer = Answer { topic: &topic, pop_ms: turn.now.wall_ms, invisible_ms: 0, revive_qid: 0 };
+        let answer = Answer {
+            topic: &topic,
+            pop_ms: turn.now.wall_ms,
+            invisible_ms: 0,
+            revive_qid: 0,
+        };
         if haul.messages == 0 {
             if let Some(read) = haul.read {
                 self.retry_after_read(read, req);
@@ -42,7 +53,11 @@ impl Engine {
     }
 
     /// POP_ROLLBACK 200056: there is only one place where pops are kept, so there is nothing to move.
-    pub(in crate::engine) fn pop_rollback(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(in crate::engine) fn pop_rollback(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         turn.answer_ok(req.to);
         Ok(())
     }

@@ -47,7 +47,9 @@ impl Engine {
         self.pops.revive_from_mono_ms = 0;
         let mut revived = 0;
         while revived < MAX_REVIVED && self.pops.revive_from_mono_ms == 0 {
-            let Some(due) = self.pops.table.take_due(turn.now.wall_ms) else { break };
+            let Some(due) = self.pops.table.take_due(turn.now.wall_ms) else {
+                break;
+            };
             revived += 1 + self.do_due(turn, due);
         }
         if revived > 0 {
@@ -88,7 +90,10 @@ impl Engine {
             }
             Some(Stop::Refused(refusal)) => {
                 tracing::error!(group = %key.group, topic = %key.topic, "a message cannot come again: {}", refusal.remark);
-                self.pops.table.add_due(Due { wall_ms: turn.now.wall_ms + REFUSED_WAIT_MS, ..due });
+                self.pops.table.add_due(Due {
+                    wall_ms: turn.now.wall_ms + REFUSED_WAIT_MS,
+                    ..due
+                });
             }
         }
         count
@@ -96,8 +101,12 @@ impl Engine {
 
     /// Gives back every message of a checkpoint that is not acknowledged.
     fn revive(&mut self, turn: &mut Turn<'_>, due: &Due) -> (usize, Option<Stop>) {
-        let (key, Some(id)) = (&due.queue, due.checkpoint) else { return (0, None) };
-        let Some(checkpoint) = self.pops.table.get(key, id) else { return (0, None) };
+        let (key, Some(id)) = (&due.queue, due.checkpoint) else {
+            return (0, None);
+        };
+        let Some(checkpoint) = self.pops.table.get(key, id) else {
+            return (0, None);
+        };
         let mut count = 0;
         for (bit, offset) in checkpoint.open(id.0).collect::<Vec<_>>() {
             match self.popped_record(turn, key, offset) {
@@ -122,8 +131,16 @@ impl Engine {
         (count, None)
     }
 
-    fn popped_record(&mut self, turn: &mut Turn<'_>, key: &QueueKey, offset: i64) -> Result<Slice, ReadMiss> {
-        let queue = turn.log.find_queue(&key.topic, key.queue_id).ok_or(ReadMiss::Gone)?;
+    fn popped_record(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &QueueKey,
+        offset: i64,
+    ) -> Result<Slice, ReadMiss> {
+        let queue = turn
+            .log
+            .find_queue(&key.topic, key.queue_id)
+            .ok_or(ReadMiss::Gone)?;
         let mut entries = Vec::with_capacity(1);
         turn.log.entries(queue, offset, 1, &mut entries)?;
         let entry = entries.first().ok_or(ReadMiss::Gone)?;
@@ -131,31 +148,72 @@ impl Engine {
     }
 
     /// Stores a message that a group did not acknowledge where the group, or nobody, will pop it.
-    fn give_back(&mut self, turn: &mut Turn<'_>, key: &QueueKey, record: &[u8], pop_ms: i64) -> Result<(), Refusal> {
+    fn give_back(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &QueueKey,
+        record: &[u8],
+        pop_ms: i64,
+    ) -> Result<(), Refusal> {
         let Ok((record, _)) = Record::parse(record) else {
-            return Err(Refusal::new(response::SYSTEM_ERROR, "the record cannot be read"));
+            return Err(Refusal::new(
+                response::SYSTEM_ERROR,
+                "the record cannot be read",
+            ));
         };
         let reconsume_times = record.reconsume_times().saturating_add(1);
-        let most = self.groups.get(&key.group).map_or(i32::MAX, |config| config.retry_max_times);
+        let most = self
+            .groups
+            .get(&key.group)
+            .map_or(i32::MAX, |config| config.retry_max_times);
         let is_dead = reconsume_times > most;
-        let target = if is_dead { format!("{DLQ_PREFIX}{}", key.group) } else { retry_topic(&key.group, &key.topic) };
+        let target = if is_dead {
+            format!("{DLQ_PREFIX}{}", key.group)
+        } else {
+            retry_topic(&key.group, &key.topic)
+        };
         self.ensure_topic(turn, &target, 1)?;
-        let Some(queue) = self.topics.get_mut(&target).map(|topic| topic.queue(turn.log, 0)) else {
-            return Err(Refusal::new(response::SYSTEM_ERROR, format!("the topic {target} cannot be made")));
+        let Some(queue) = self
+            .topics
+            .get_mut(&target)
+            .map(|topic| topic.queue(turn.log, 0))
+        else {
+            return Err(Refusal::new(
+                response::SYSTEM_ERROR,
+                format!("the topic {target} cannot be made"),
+            ));
         };
         let received = record.properties();
-        let [tags, first_pop, origin_topic] =
-            received.find([property::TAGS, property::FIRST_POP_TIME, property::DLQ_ORIGIN_TOPIC]);
+        let [tags, first_pop, origin_topic] = received.find([
+            property::TAGS,
+            property::FIRST_POP_TIME,
+            property::DLQ_ORIGIN_TOPIC,
+        ]);
         let popped = pop_ms.to_string();
-        let first_pop = first_pop.filter(|_| record.reconsume_times() > 0).map_or(popped, |text| text.to_str().into_owned());
-        let id = OffsetId { store_host: record.store_host(), offset: record.physical_offset() }.encode();
+        let first_pop = first_pop
+            .filter(|_| record.reconsume_times() > 0)
+            .map_or(popped, |text| text.to_str().into_owned());
+        let id = OffsetId {
+            store_host: record.store_host(),
+            offset: record.physical_offset(),
+        }
+        .encode();
         let dead_letter = is_dead && origin_topic.is_none();
-        let origin = key.topic.strip_prefix(&format!("%RETRY%{}_", key.group)).unwrap_or(&key.topic);
+        let origin = key
+            .topic
+            .strip_prefix(&format!("%RETRY%{}_", key.group))
+            .unwrap_or(&key.topic);
         let append = [
             (property::FIRST_POP_TIME, first_pop.as_str()),
             (ORIGIN_GROUP, &*key.group),
-            (property::DLQ_ORIGIN_TOPIC, if dead_letter { origin } else { "" }),
-            (property::DLQ_ORIGIN_MESSAGE_ID, if dead_letter { id.as_str() } else { "" }),
+            (
+                property::DLQ_ORIGIN_TOPIC,
+                if dead_letter { origin } else { "" },
+            ),
+            (
+                property::DLQ_ORIGIN_MESSAGE_ID,
+                if dead_letter { id.as_str() } else { "" },
+            ),
         ];
         let without = [property::POP_CK, property::FIRST_POP_TIME, ORIGIN_GROUP];
         let mut message = NewMessage {
@@ -170,11 +228,19 @@ impl Engine {
             reconsume_times,
             prepared_transaction_offset: 0,
             body: record.body(),
-            properties: Edit { received, without: &without, append: &append },
+            properties: Edit {
+                received,
+                without: &without,
+                append: &append,
+            },
         };
         if self.layout(&message).is_err() {
             // Properties that were just short enough: the message matters more than what we have to say of it.
-            message.properties = Edit { received, without: &without, append: &[] };
+            message.properties = Edit {
+                received,
+                without: &without,
+                append: &[],
+            };
         }
         self.store(turn, &message)?;
         Ok(())
@@ -183,8 +249,12 @@ impl Engine {
 
 fn stop(refusal: Refusal) -> Stop {
     match refusal.code {
-        response::SYSTEM_BUSY => Stop::Log { wait_ms: BUSY_WAIT_MS },
-        response::SERVICE_NOT_AVAILABLE => Stop::Log { wait_ms: STOPPED_WAIT_MS },
+        response::SYSTEM_BUSY => Stop::Log {
+            wait_ms: BUSY_WAIT_MS,
+        },
+        response::SERVICE_NOT_AVAILABLE => Stop::Log {
+            wait_ms: STOPPED_WAIT_MS,
+        },
         _ => Stop::Refused(refusal),
     }
 }

@@ -58,22 +58,42 @@ pub struct Haul {
 
 impl Engine {
     /// Takes from the topic and from the retry topic.
-    pub(super) fn take(&mut self, turn: &mut Turn<'_>, wanted: &Wanted<'_>, retry_first: bool) -> Haul {
+    pub(super) fn take(
+        &mut self,
+        turn: &mut Turn<'_>,
+        wanted: &Wanted<'_>,
+        retry_first: bool,
+    ) -> Haul {
         let mut haul = Haul::default();
         let retry = retry_topic(wanted.group, wanted.topic);
         let has_retry = !wanted.topic.starts_with(RETRY_PREFIX);
         if has_retry && retry_first {
             self.take_of_retry(turn, wanted, &retry, &mut haul);
         }
-        self.take_of(turn, wanted, wanted.topic, wanted.queues, wanted.queue_id, &mut haul);
+        self.take_of(
+            turn,
+            wanted,
+            wanted.topic,
+            wanted.queues,
+            wanted.queue_id,
+            &mut haul,
+        );
         if has_retry && !retry_first && haul.messages < wanted.most {
             self.take_of_retry(turn, wanted, &retry, &mut haul);
         }
         haul
     }
 
-    fn take_of_retry(&mut self, turn: &mut Turn<'_>, wanted: &Wanted<'_>, topic: &str, haul: &mut Haul) {
-        let Some(known) = self.topics.get(topic) else { return };
+    fn take_of_retry(
+        &mut self,
+        turn: &mut Turn<'_>,
+        wanted: &Wanted<'_>,
+        topic: &str,
+        haul: &mut Haul,
+    ) {
+        let Some(known) = self.topics.get(topic) else {
+            return;
+        };
         if known.config.perm & perm::READ != 0 {
             let queues = known.config.read_queue_nums;
             self.take_of(turn, wanted, topic, queues, -1, haul);
@@ -90,10 +110,24 @@ impl Engine {
         haul: &mut Haul,
     ) {
         for queue_id in round_robin(queues, queue_id, self.pops.round) {
-            let Some(queue) = turn.log.find_queue(topic, queue_id) else { continue };
-            let (from, max) = (self.pop_position(turn, wanted, topic, queue_id, queue), turn.log.max_offset(queue));
-            let mut taken = Taken { retry: topic != wanted.topic, queue_id, start: from, next: from, deltas: Vec::new() };
-            if haul.messages < wanted.most && from < max && self.may_pop(wanted, topic, queue_id, from) {
+            let Some(queue) = turn.log.find_queue(topic, queue_id) else {
+                continue;
+            };
+            let (from, max) = (
+                self.pop_position(turn, wanted, topic, queue_id, queue),
+                turn.log.max_offset(queue),
+            );
+            let mut taken = Taken {
+                retry: topic != wanted.topic,
+                queue_id,
+                start: from,
+                next: from,
+                deltas: Vec::new(),
+            };
+            if haul.messages < wanted.most
+                && from < max
+                && self.may_pop(wanted, topic, queue_id, from)
+            {
                 self.scan_queue(turn, wanted, queue, &mut taken, haul);
             }
             haul.rest += max - taken.next;
@@ -109,24 +143,46 @@ impl Engine {
     pub(super) fn take_in_order(&mut self, turn: &mut Turn<'_>, wanted: &Wanted<'_>) -> Haul {
         let mut haul = Haul::default();
         for queue_id in round_robin(wanted.queues, wanted.queue_id, self.pops.round) {
-            let Some(queue) = turn.log.find_queue(wanted.topic, queue_id) else { continue };
+            let Some(queue) = turn.log.find_queue(wanted.topic, queue_id) else {
+                continue;
+            };
             let from = self.first_position(turn, wanted, wanted.topic, queue_id, queue);
             let max = turn.log.max_offset(queue);
             let state = self.pops.table.queue(wanted.group, wanted.topic, queue_id);
             let before = state.and_then(|state| state.ordered.as_ref()).cloned();
-            let blocked = before.as_ref().and_then(|before| before.blocked_until(wanted.attempt_id, turn.now.wall_ms));
-            let mut taken = Taken { retry: false, queue_id, start: from, next: from, deltas: Vec::new() };
+            let blocked = before
+                .as_ref()
+                .and_then(|before| before.blocked_until(wanted.attempt_id, turn.now.wall_ms));
+            let mut taken = Taken {
+                retry: false,
+                queue_id,
+                start: from,
+                next: from,
+                deltas: Vec::new(),
+            };
             if haul.messages < wanted.most && from < max && blocked.is_none() {
                 self.scan_queue(turn, wanted, queue, &mut taken, &mut haul);
             }
             haul.rest += max - taken.next;
             if !taken.deltas.is_empty() {
-                let offsets: Vec<i64> = taken.deltas.iter().map(|delta| from + i64::from(*delta)).collect();
-                let now = OrderedPop::after(before.as_ref(), wanted.pop_ms, 0, wanted.attempt_id, &offsets);
-                haul.counts.push(now.messages.iter().map(|message| message.count).collect());
+                let offsets: Vec<i64> = taken
+                    .deltas
+                    .iter()
+                    .map(|delta| from + i64::from(*delta))
+                    .collect();
+                let now = OrderedPop::after(
+                    before.as_ref(),
+                    wanted.pop_ms,
+                    0,
+                    wanted.attempt_id,
+                    &offsets,
+                );
+                haul.counts
+                    .push(now.messages.iter().map(|message| message.count).collect());
                 haul.taken.push(taken);
             } else if taken.next > from {
-                self.offsets.commit(wanted.group, wanted.topic, queue_id, taken.next);
+                self.offsets
+                    .commit(wanted.group, wanted.topic, queue_id, taken.next);
             }
         }
         haul
@@ -137,7 +193,8 @@ impl Engine {
         let queue = self.pops.table.queue(wanted.group, topic, queue_id);
         self.pops.table.count() < MAX_CHECKPOINTS
             && queue.is_none_or(|queue| {
-                queue.checkpoints.len() < MAX_QUEUE_CHECKPOINTS && !queue.checkpoints.contains_key(&(from, wanted.pop_ms))
+                queue.checkpoints.len() < MAX_QUEUE_CHECKPOINTS
+                    && !queue.checkpoints.contains_key(&(from, wanted.pop_ms))
             })
     }
 
@@ -151,7 +208,11 @@ impl Engine {
         queue: QueueRef,
     ) -> i64 {
         let first = self.first_position(turn, wanted, topic, queue_id, queue);
-        let next = self.pops.table.queue(wanted.group, topic, queue_id).map_or(0, |queue| queue.next);
+        let next = self
+            .pops
+            .table
+            .queue(wanted.group, topic, queue_id)
+            .map_or(0, |queue| queue.next);
         first.max(next).min(turn.log.max_offset(queue))
     }
 
@@ -184,15 +245,28 @@ impl Engine {
 
     /// Nothing up to `next` passes the filter.
     fn pass_over(&mut self, key: &QueueKey, next: i64) {
-        match self.pops.table.queue(&key.group, &key.topic, key.queue_id).is_some_and(|queue| !queue.checkpoints.is_empty()) {
+        match self
+            .pops
+            .table
+            .queue(&key.group, &key.topic, key.queue_id)
+            .is_some_and(|queue| !queue.checkpoints.is_empty())
+        {
             true => self.pops.table.skip(key, next),
             false => {
-                self.offsets.commit(&key.group, &key.topic, key.queue_id, next);
+                self.offsets
+                    .commit(&key.group, &key.topic, key.queue_id, next);
             }
         }
     }
 
-    fn scan_queue(&mut self, turn: &mut Turn<'_>, wanted: &Wanted<'_>, queue: QueueRef, taken: &mut Taken, haul: &mut Haul) {
+    fn scan_queue(
+        &mut self,
+        turn: &mut Turn<'_>,
+        wanted: &Wanted<'_>,
+        queue: QueueRef,
+        taken: &mut Taken,
+        haul: &mut Haul,
+    ) {
         let mut entries = std::mem::take(&mut self.entries);
         let result = self.scan_entries(turn, wanted, queue, taken, haul, &mut entries);
         self.entries = entries;
@@ -200,7 +274,11 @@ impl Engine {
             Ok(()) | Err(ReadMiss::Gone) => {}
             Err(ReadMiss::Wanted(read)) => haul.read = haul.read.or(Some(read)),
             Err(miss @ ReadMiss::Damaged { .. }) => {
-                tracing::error!(topic = wanted.topic, queue_id = taken.queue_id, "a pop met damage: {miss}");
+                tracing::error!(
+                    topic = wanted.topic,
+                    queue_id = taken.queue_id,
+                    "a pop met damage: {miss}"
+                );
             }
         }
     }
@@ -253,5 +331,11 @@ pub fn round_robin(queues: i32, queue_id: i32, round: u32) -> impl Iterator<Item
         any if any < 0 => ((round % queues.max(1) as u32) as i32, queues),
         one => (one, 1),
     };
-    (0..count).map(move |step| if queue_id < 0 { (first + step) % queues } else { first })
+    (0..count).map(move |step| {
+        if queue_id < 0 {
+            (first + step) % queues
+        } else {
+            first
+        }
+    })
 }

@@ -2,17 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
+mod assignment;
+mod crash;
+mod waiting;
 
-use corelane_wire::body::{
-    BatchAck, BatchAckMessageRequestBody, MessageRequestMode, QueryAssignmentResponseBody, QueueData, TopicRouteData,
-};
+use std::collections::BTreeMap;
+
+use corelane_wire::body::{BatchAck, BatchAckMessageRequestBody};
 use corelane_wire::code::{request, response};
 use corelane_wire::record::Record;
 
 use crate::engine::testhost::{Reply, TestHost, settings, small_log};
 use crate::engine::{Connection, topic};
-use crate::sim::Random;
 
 /// A message as a client has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +28,12 @@ struct Popped {
 
 impl Popped {
     fn due_ms(&self) -> i64 {
-        self.handle.split(' ').skip(1).take(2).map(|part| part.parse::<i64>().unwrap()).sum()
+        self.handle
+            .split(' ')
+            .skip(1)
+            .take(2)
+            .map(|part| part.parse::<i64>().unwrap())
+            .sum()
     }
 }
 
@@ -60,7 +66,8 @@ impl Group {
         ]);
         fields.extend(more.iter().copied());
         let fields: Vec<_> = fields.into_iter().collect();
-        self.host.ask(self.client, request::POP_MESSAGE, &fields, b"")
+        self.host
+            .ask(self.client, request::POP_MESSAGE, &fields, b"")
     }
 
     fn pop(&mut self, more: &[(&str, &str)]) -> Vec<Popped> {
@@ -71,13 +78,22 @@ impl Group {
     }
 
     fn pop_bodies(&mut self) -> Vec<(String, i32)> {
-        let mut bodies: Vec<_> = self.pop(&[]).into_iter().map(|message| (message.body, message.reconsume_times)).collect();
+        let mut bodies: Vec<_> = self
+            .pop(&[])
+            .into_iter()
+            .map(|message| (message.body, message.reconsume_times))
+            .collect();
         bodies.sort();
         bodies
     }
 
     fn send(&mut self, queue_id: i32, body: &str) {
-        assert_eq!(self.host.send(self.client, "t", queue_id, body, &[("TAGS", "a")]).code, response::SUCCESS);
+        assert_eq!(
+            self.host
+                .send(self.client, "t", queue_id, body, &[("TAGS", "a")])
+                .code,
+            response::SUCCESS
+        );
     }
 
     fn ack(&mut self, message: &Popped) -> Reply {
@@ -89,7 +105,8 @@ impl Group {
             ("extraInfo", &message.handle),
             ("offset", &offset),
         ];
-        self.host.request(self.client, request::ACK_MESSAGE, &fields, b"")
+        self.host
+            .request(self.client, request::ACK_MESSAGE, &fields, b"")
     }
 
     fn change(&mut self, message: &Popped, invisible_ms: i64) -> Popped {
@@ -103,7 +120,12 @@ impl Group {
             ("offset", &offset),
             ("invisibleTime", &invisible),
         ];
-        let reply = self.host.request(self.client, request::CHANGE_MESSAGE_INVISIBLETIME, &fields, b"");
+        let reply = self.host.request(
+            self.client,
+            request::CHANGE_MESSAGE_INVISIBLETIME,
+            &fields,
+            b"",
+        );
         assert_eq!(reply.code, response::SUCCESS, "{}", reply.remark);
         let field = |name: &str| reply.fields[name].clone();
         let handle = format!(
@@ -112,7 +134,10 @@ impl Group {
             field("invisibleTime"),
             field("reviveQid")
         );
-        Popped { handle, ..message.clone() }
+        Popped {
+            handle,
+            ..message.clone()
+        }
     }
 
     fn committed(&self, queue_id: i32) -> Option<i64> {
@@ -129,7 +154,11 @@ impl TestHost {
     fn make_topic(&mut self, name: &str, queues: i32) {
         let body = topic::config(name, queues, 6);
         let mut out = Vec::new();
-        let mut turn = crate::engine::Turn { now: self.now, log: &mut self.log, out: &mut Nowhere(&mut out) };
+        let mut turn = crate::engine::Turn {
+            now: self.now,
+            log: &mut self.log,
+            out: &mut Nowhere(&mut out),
+        };
         self.engine.put_topic(&mut turn, body).unwrap();
         self.run();
     }
@@ -157,24 +186,40 @@ fn popped(reply: &Reply) -> Vec<Popped> {
         };
         lists.map(split).collect()
     };
-    let (starts, offsets) = (lists(field("startOffsetInfo")), lists(field("msgOffsetInfo")));
+    let (starts, offsets) = (
+        lists(field("startOffsetInfo")),
+        lists(field("msgOffsetInfo")),
+    );
     let counts = lists(field("orderCountInfo"));
     let mut messages = Vec::new();
     let mut rest = reply.body.as_slice();
     while !rest.is_empty() {
         let (record, next) = Record::parse(rest).unwrap();
         rest = next;
-        let own = record.properties().get("POP_CK").map(|handle| handle.to_str().into_owned());
+        let own = record
+            .properties()
+            .get("POP_CK")
+            .map(|handle| handle.to_str().into_owned());
         let (queue_id, offset) = (record.queue_id(), record.queue_offset());
         assert_eq!(record.topic(), "t");
         let topic = if own.is_some() { "%RETRY%g_t" } else { "t" };
         let key = format!("{} {queue_id}", i32::from(own.is_some()));
-        assert!(offsets[&key].split(',').any(|listed| listed == offset.to_string()));
+        assert!(
+            offsets[&key]
+                .split(',')
+                .any(|listed| listed == offset.to_string())
+        );
         let handle = own.unwrap_or_else(|| {
-            let (pop_ms, invisible, revive) = (field("popTime"), field("invisibleTime"), field("reviveQid"));
-            format!("{} {pop_ms} {invisible} {revive} 0 broker-a {queue_id} {offset}", starts[&key])
+            let (pop_ms, invisible, revive) =
+                (field("popTime"), field("invisibleTime"), field("reviveQid"));
+            format!(
+                "{} {pop_ms} {invisible} {revive} 0 broker-a {queue_id} {offset}",
+                starts[&key]
+            )
         });
-        let count = counts.get(&format!("0 qo{queue_id}%{offset}")).map(|count| count.parse().unwrap());
+        let count = counts
+            .get(&format!("0 qo{queue_id}%{offset}"))
+            .map(|count| count.parse().unwrap());
         messages.push(Popped {
             body: String::from_utf8(record.body().to_vec()).unwrap(),
             topic: topic.to_owned(),
@@ -229,87 +274,35 @@ fn what_is_not_comes_again_and_at_last_is_dead() {
     group.host.advance(INVISIBLE_MS);
     assert!(group.pop(&[]).is_empty());
     let dead = group.host.messages("%DLQ%g", 0);
-    assert_eq!((dead.len(), dead[0].body.as_str(), dead[0].reconsume_times), (1, "bad", 3));
+    assert_eq!(
+        (dead.len(), dead[0].body.as_str(), dead[0].reconsume_times),
+        (1, "bad", 3)
+    );
     assert_eq!(dead[0].properties["DLQ_ORIGIN_TOPIC"], "t");
     assert_eq!(dead[0].properties["ORIGIN_GROUP"], "g");
-    assert!(dead[0].properties["1ST_POP_TIME"].parse::<i64>().unwrap() < dead[0].store_ms - 2 * INVISIBLE_MS);
-}
-
-#[test]
-fn a_crash_takes_nothing_and_keeps_the_invisible_time() {
-    let mut group = Group::new(1);
-    group.send(0, "acked");
-    group.send(0, "open");
-    let messages = group.pop(&[]);
-    group.ack(&messages[0]);
-    group.host.advance(1_000);
-    group.crash();
-    assert!(group.pop(&[]).is_empty(), "invisible also after a crash");
-    group.send(0, "new");
-    assert_eq!(group.pop_bodies(), [("new".into(), 0)]);
-    group.host.advance(INVISIBLE_MS);
-    assert_eq!(group.pop_bodies(), [("new".into(), 1), ("open".into(), 1)]);
-    // A handle from before the crash is good for as long as its message is out.
-    assert_eq!(group.ack(&messages[1]).code, response::SUCCESS);
-    assert_eq!(group.committed(0), Some(3));
-}
-
-#[test]
-fn old_handles_are_good_after_a_crash() {
-    let mut group = Group::new(1);
-    group.send(0, "a");
-    let messages = group.pop(&[]);
-    group.crash();
-    group.ack(&messages[0]);
-    group.host.advance(INVISIBLE_MS * 2);
-    assert!(group.pop(&[]).is_empty());
-    assert_eq!(group.committed(0), Some(1));
-}
-
-#[test]
-fn a_waiting_pop_is_answered_by_a_message_or_by_time() {
-    let mut group = Group::new(4);
-    let waits = [("pollTime", "15000")];
-    let first = group.ask_pop(&waits);
-    let second = group.ask_pop(&waits);
-    group.host.advance(5_000);
-    assert_eq!(group.host.answer(group.client, first), None);
-    let info = [("consumerGroup", "g"), ("topic", "t"), ("queueId", "-1")];
-    assert_eq!(group.host.request(group.client, request::POLLING_INFO, &info, b"").fields["pollingNum"], "2");
-    group.send(3, "a");
-    let reply = group.host.answer(group.client, first).unwrap();
-    assert_eq!((reply.code, popped(&reply).len()), (response::SUCCESS, 1));
-    assert_eq!(group.host.answer(group.client, second), None);
-    group.host.advance(10_000);
-    let reply = group.host.answer(group.client, second).unwrap();
-    assert_eq!((reply.code, reply.fields["msgOffsetInfo"].as_str()), (response::POLLING_TIMEOUT, ""));
-    // What comes again wakes as well as what is new.
-    let third = group.ask_pop(&waits);
-    group.host.advance(INVISIBLE_MS);
-    assert_eq!(popped(&group.host.answer(group.client, third).unwrap())[0].reconsume_times, 1);
-}
-
-#[test]
-fn a_flood_wakes_as_many_as_it_has_work_for() {
-    let mut group = Group::new(1);
-    let waiting: Vec<i32> = (0..3).map(|_| group.ask_pop(&[("pollTime", "15000")])).collect();
-    for body in 0..40 {
-        group.host.ask_send(group.client, "t", 0, &body.to_string(), &[]);
-    }
-    group.host.run();
-    let answers: Vec<_> = waiting.iter().filter_map(|opaque| group.host.answer(group.client, *opaque)).collect();
-    assert_eq!(answers.iter().map(|reply| popped(reply).len()).sum::<usize>(), 40);
+    assert!(
+        dead[0].properties["1ST_POP_TIME"].parse::<i64>().unwrap()
+            < dead[0].store_ms - 2 * INVISIBLE_MS
+    );
 }
 
 #[test]
 fn filters_pass_over_what_nobody_wants() {
     let mut group = Group::new(1);
     for (body, tag) in [("x", "x"), ("a", "a"), ("y", "x"), ("b", "b")] {
-        group.host.send(group.client, "t", 0, body, &[("TAGS", tag)]);
+        group
+            .host
+            .send(group.client, "t", 0, body, &[("TAGS", tag)]);
     }
     let wants = [("exp", "a || b"), ("expType", "TAG")];
     let messages = group.pop(&wants);
-    assert_eq!(messages.iter().map(|m| (m.body.as_str(), m.offset)).collect::<Vec<_>>(), [("a", 1), ("b", 3)]);
+    assert_eq!(
+        messages
+            .iter()
+            .map(|m| (m.body.as_str(), m.offset))
+            .collect::<Vec<_>>(),
+        [("a", 1), ("b", 3)]
+    );
     for message in &messages {
         group.ack(message);
     }
@@ -318,7 +311,10 @@ fn filters_pass_over_what_nobody_wants() {
     assert!(group.pop(&wants).is_empty());
     assert_eq!(group.committed(0), Some(5));
     let reply = group.ask_pop(&[("exp", "a > "), ("expType", "SQL92")]);
-    assert_eq!(group.host.answer(group.client, reply).unwrap().code, response::SUBSCRIPTION_PARSE_FAILED);
+    assert_eq!(
+        group.host.answer(group.client, reply).unwrap().code,
+        response::SUBSCRIPTION_PARSE_FAILED
+    );
 }
 
 #[test]
@@ -347,7 +343,10 @@ fn a_batch_acknowledges_by_bits() {
         group.send(0, body);
     }
     let messages = group.pop(&[]);
-    let mut parts = messages[0].handle.split(' ').map(|part| part.parse::<i64>().unwrap_or(0));
+    let mut parts = messages[0]
+        .handle
+        .split(' ')
+        .map(|part| part.parse::<i64>().unwrap_or(0));
     let ack = BatchAck {
         consumer_group: "g".into(),
         topic: "t".into(),
@@ -357,11 +356,27 @@ fn a_batch_acknowledges_by_bits() {
         bit_set: [0, 2, 700].into_iter().collect(),
         ..BatchAck::default()
     };
-    let body = BatchAckMessageRequestBody { broker_name: "broker-a".into(), acks: vec![ack] }.to_json();
-    assert_eq!(group.host.request(group.client, request::BATCH_ACK_MESSAGE, &[], &body).code, response::SUCCESS);
+    let body = BatchAckMessageRequestBody {
+        broker_name: "broker-a".into(),
+        acks: vec![ack],
+    }
+    .to_json();
+    assert_eq!(
+        group
+            .host
+            .request(group.client, request::BATCH_ACK_MESSAGE, &[], &body)
+            .code,
+        response::SUCCESS
+    );
     group.host.advance(INVISIBLE_MS);
     assert_eq!(group.pop_bodies(), [("b".into(), 1)]);
-    assert_eq!(group.host.request(group.client, request::BATCH_ACK_MESSAGE, &[], b"{}").code, response::NO_MESSAGE);
+    assert_eq!(
+        group
+            .host
+            .request(group.client, request::BATCH_ACK_MESSAGE, &[], b"{}")
+            .code,
+        response::NO_MESSAGE
+    );
 }
 
 #[test]
@@ -372,49 +387,51 @@ fn an_orderly_queue_waits_for_its_acknowledgements() {
     }
     let orderly = [("order", "true"), ("maxMsgNums", "2")];
     let first = group.pop(&orderly);
-    assert_eq!(first.iter().map(|m| m.body.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(
+        first.iter().map(|m| m.body.as_str()).collect::<Vec<_>>(),
+        ["a", "b"]
+    );
     assert!(group.pop(&orderly).is_empty());
     group.ack(&first[0]);
     assert_eq!(group.committed(0), Some(1));
     group.host.advance(300);
     group.crash();
     assert!(group.pop(&orderly).is_empty(), "blocked also after a crash");
-    let waiting = group.ask_pop(&[("order", "true"), ("maxMsgNums", "2"), ("pollTime", "15000")]);
+    let waiting = group.ask_pop(&[
+        ("order", "true"),
+        ("maxMsgNums", "2"),
+        ("pollTime", "15000"),
+    ]);
     group.host.advance(INVISIBLE_MS);
     let again = popped(&group.host.answer(group.client, waiting).unwrap());
-    assert_eq!(again.iter().map(|m| (m.body.as_str(), m.reconsume_times)).collect::<Vec<_>>(), [("b", 1), ("c", 0)]);
-    assert_eq!(group.ack(&first[1]).code, response::SUCCESS, "too late, and of no effect");
+    assert_eq!(
+        again
+            .iter()
+            .map(|m| (m.body.as_str(), m.reconsume_times))
+            .collect::<Vec<_>>(),
+        [("b", 1), ("c", 0)]
+    );
+    assert_eq!(
+        group.ack(&first[1]).code,
+        response::SUCCESS,
+        "too late, and of no effect"
+    );
     assert!(group.pop(&orderly).is_empty());
     group.change(&again[0], 0);
     group.ack(&again[1]);
     let last = group.pop(&orderly);
-    assert_eq!(last.iter().map(|m| (m.body.as_str(), m.reconsume_times)).collect::<Vec<_>>(), [("b", 2), ("c", 1)]);
+    assert_eq!(
+        last.iter()
+            .map(|m| (m.body.as_str(), m.reconsume_times))
+            .collect::<Vec<_>>(),
+        [("b", 2), ("c", 1)]
+    );
     for message in &last {
         group.ack(message);
     }
     assert_eq!(group.committed(0), Some(3));
     group.host.advance(INVISIBLE_MS);
     assert_eq!(group.host.engine.pops.table.iter().count(), 0);
-}
-
-#[test]
-fn peeks_and_notifications_take_nothing() {
-    let mut group = Group::new(2);
-    let fields = [("consumerGroup", "g"), ("topic", "t"), ("queueId", "-1"), ("maxMsgNums", "8")];
-    assert_eq!(group.host.request(group.client, request::PEEK_MESSAGE, &fields, b"").code, response::PULL_NOT_FOUND);
-    let born = group.host.now.wall_ms.to_string();
-    let notify = [("consumerGroup", "g"), ("topic", "t"), ("queueId", "-1"), ("pollTime", "9000"), ("bornTime", &born)];
-    let waiting = group.host.ask(group.client, request::NOTIFICATION, &notify, b"");
-    group.host.advance(100);
-    assert_eq!(group.host.answer(group.client, waiting), None);
-    group.send(1, "a");
-    assert_eq!(group.host.answer(group.client, waiting).unwrap().fields["hasMsg"], "true");
-    let peeked = group.host.request(group.client, request::PEEK_MESSAGE, &fields, b"");
-    assert_eq!((peeked.code, popped(&peeked).len()), (response::SUCCESS, 1));
-    assert_eq!(group.pop(&[]).len(), 1);
-    let waiting = group.host.ask(group.client, request::NOTIFICATION, &notify, b"");
-    group.host.advance(9_000);
-    assert_eq!(group.host.answer(group.client, waiting).unwrap().fields["hasMsg"], "false");
 }
 
 #[test]
@@ -427,8 +444,19 @@ fn a_reset_by_hand_forgets_what_is_out() {
     group.ack(&messages[1]);
     group.send(0, "c");
     assert_eq!(group.pop_bodies(), [("c".into(), 0)]);
-    let fields = [("consumerGroup", "g"), ("topic", "t"), ("queueId", "0"), ("commitOffset", "1")];
-    assert_eq!(group.host.request(group.client, request::UPDATE_CONSUMER_OFFSET, &fields, b"").code, response::SUCCESS);
+    let fields = [
+        ("consumerGroup", "g"),
+        ("topic", "t"),
+        ("queueId", "0"),
+        ("commitOffset", "1"),
+    ];
+    assert_eq!(
+        group
+            .host
+            .request(group.client, request::UPDATE_CONSUMER_OFFSET, &fields, b"")
+            .code,
+        response::SUCCESS
+    );
     group.crash();
     assert_eq!(group.pop_bodies(), [("b".into(), 0), ("c".into(), 0)]);
 }
@@ -446,14 +474,58 @@ fn bad_requests_get_the_codes_of_the_protocol() {
     assert_eq!(code(&[("queueId", "1")]), response::INVALID_PARAMETER);
     assert_eq!(code(&[("maxMsgNums", "33")]), response::SYSTEM_ERROR);
     assert_eq!(code(&[("maxMsgNums", "-1")]), response::SYSTEM_ERROR);
-    assert_eq!(code(&[("invisibleTime", "-1")]), response::INVALID_PARAMETER);
-    assert_eq!(code(&[("consumerGroup", "bad group")]), response::SUBSCRIPTION_GROUP_NOT_EXIST);
-    assert_eq!(code(&[("bornTime", "1000"), ("pollTime", "15000")]), response::POLLING_TIMEOUT);
-    assert_eq!(code(&[("invisibleTime", "9223372036854775807")]), response::POLLING_TIMEOUT);
-    assert_eq!(group.ack(&Popped { handle: "nonsense".into(), ..message.clone() }).code, response::MESSAGE_ILLEGAL);
-    assert_eq!(group.ack(&Popped { offset: 9, ..message.clone() }).code, response::NO_MESSAGE);
-    assert_eq!(group.ack(&Popped { queue_id: 3, ..message.clone() }).code, response::MESSAGE_ILLEGAL);
-    assert_eq!(group.ack(&Popped { topic: "none".into(), ..message }).code, response::TOPIC_NOT_EXIST);
+    assert_eq!(
+        code(&[("invisibleTime", "-1")]),
+        response::INVALID_PARAMETER
+    );
+    assert_eq!(
+        code(&[("consumerGroup", "bad group")]),
+        response::SUBSCRIPTION_GROUP_NOT_EXIST
+    );
+    assert_eq!(
+        code(&[("bornTime", "1000"), ("pollTime", "15000")]),
+        response::POLLING_TIMEOUT
+    );
+    assert_eq!(
+        code(&[("invisibleTime", "9223372036854775807")]),
+        response::POLLING_TIMEOUT
+    );
+    assert_eq!(
+        group
+            .ack(&Popped {
+                handle: "nonsense".into(),
+                ..message.clone()
+            })
+            .code,
+        response::MESSAGE_ILLEGAL
+    );
+    assert_eq!(
+        group
+            .ack(&Popped {
+                offset: 9,
+                ..message.clone()
+            })
+            .code,
+        response::NO_MESSAGE
+    );
+    assert_eq!(
+        group
+            .ack(&Popped {
+                queue_id: 3,
+                ..message.clone()
+            })
+            .code,
+        response::MESSAGE_ILLEGAL
+    );
+    assert_eq!(
+        group
+            .ack(&Popped {
+                topic: "none".into(),
+                ..message
+            })
+            .code,
+        response::TOPIC_NOT_EXIST
+    );
 }
 
 #[test]
@@ -464,9 +536,17 @@ fn deleting_a_topic_ends_its_pops() {
     group.host.advance(INVISIBLE_MS);
     assert_eq!(group.pop(&[]).len(), 1);
     let waiting = group.ask_pop(&[("pollTime", "15000")]);
-    let deleted = group.host.request(group.client, request::DELETE_TOPIC_IN_BROKER, &[("topic", "t")], b"");
+    let deleted = group.host.request(
+        group.client,
+        request::DELETE_TOPIC_IN_BROKER,
+        &[("topic", "t")],
+        b"",
+    );
     assert_eq!(deleted.code, response::SUCCESS);
-    assert_eq!(group.host.answer(group.client, waiting).unwrap().code, response::TOPIC_NOT_EXIST);
+    assert_eq!(
+        group.host.answer(group.client, waiting).unwrap().code,
+        response::TOPIC_NOT_EXIST
+    );
     assert!(group.host.engine.topics.get("%RETRY%g_t").is_none());
     assert_eq!(group.host.engine.pops.table.count(), 0);
     group.crash();
@@ -474,108 +554,81 @@ fn deleting_a_topic_ends_its_pops() {
 }
 
 #[test]
-fn modes_survive_and_assignments_cover_the_cluster() {
-    let mut group = Group::new(2);
-    let mode = br#"{"topic":"t","consumerGroup":"g","mode":"POP","popShareQueueNum":0}"#;
-    assert_eq!(group.host.request(group.client, request::SET_MESSAGE_REQUEST_MODE, &[], mode).code, response::SUCCESS);
-    let retry = br#"{"topic":"%RETRY%g","consumerGroup":"g","mode":"POP","popShareQueueNum":0}"#;
-    assert_eq!(group.host.request(group.client, request::SET_MESSAGE_REQUEST_MODE, &[], retry).code, response::NO_PERMISSION);
-    group.crash();
-    let all = group.host.request(group.client, request::GET_ALL_MESSAGE_REQUEST_MODE, &[], b"");
-    assert!(String::from_utf8(all.body).unwrap().contains("\"mode\":\"POP\""));
-    let beat = br#"{"clientID":"c1","consumerDataSet":[{"groupName":"g","consumeType":"CONSUME_PASSIVELY",
-        "messageModel":"CLUSTERING","consumeFromWhere":"CONSUME_FROM_LAST_OFFSET","subscriptionDataSet":[]}]}"#;
-    assert_eq!(group.host.request(group.client, request::HEART_BEAT, &[], beat).code, response::SUCCESS);
-    let asks = br#"{"topic":"t","consumerGroup":"g","clientId":"c1","strategyName":"AVG","messageModel":"CLUSTERING"}"#;
-    let opaque = group.host.ask(group.client, request::QUERY_ASSIGNMENT, &[], asks);
-    let queues = |broker: &str| QueueData {
-        broker_name: broker.into(),
-        perm: 6,
-        read_queue_nums: 2,
-        write_queue_nums: 2,
-        topic_sys_flag: 0,
+fn a_pull_consumer_sees_everything_that_is_not_acknowledged() {
+    let mut group = Group::new(1);
+    for body in ["a", "b", "c"] {
+        group.send(0, body);
+    }
+    let first = group.pop(&[("maxMsgNums", "1")]);
+    let second = group.pop(&[("maxMsgNums", "1")]);
+    group.ack(&second[0]);
+    assert_eq!(group.committed(0), Some(0));
+    let mut pull = |from: i64| {
+        let from = from.to_string();
+        let fields = [
+            ("consumerGroup", "g"),
+            ("topic", "t"),
+            ("queueId", "0"),
+            ("queueOffset", from.as_str()),
+            ("maxMsgNums", "32"),
+            ("sysFlag", "4"),
+            ("commitOffset", "0"),
+            ("suspendTimeoutMillis", "0"),
+            ("subscription", "*"),
+            ("subVersion", "0"),
+        ];
+        let reply = group
+            .host
+            .request(group.client, request::PULL_MESSAGE, &fields, b"");
+        (reply.code, reply.fields["nextBeginOffset"].clone())
     };
-    let route = TopicRouteData { queue_datas: vec![queues("broker-b"), queues("broker-a")], ..TopicRouteData::default() };
-    group.host.give_route(Some(&route));
-    let reply = group.host.answer(group.client, opaque).unwrap();
-    let assigned = QueryAssignmentResponseBody::from_json(&reply.body).unwrap().message_queue_assignments;
-    let seen: Vec<_> = assigned.iter().map(|one| (one.message_queue.broker_name.as_str(), one.message_queue.queue_id)).collect();
-    assert_eq!(seen, [("broker-a", -1), ("broker-b", -1)]);
-    assert!(assigned.iter().all(|one| one.mode == MessageRequestMode::Pop));
-    // Without any NameServer the broker answers for itself.
-    group.host.advance(6_000);
-    let opaque = group.host.ask(group.client, request::QUERY_ASSIGNMENT, &[], asks);
-    group.host.advance(3_000);
-    let reply = group.host.answer(group.client, opaque).unwrap();
-    let assigned = QueryAssignmentResponseBody::from_json(&reply.body).unwrap().message_queue_assignments;
-    assert_eq!(assigned.len(), 1);
+    assert_eq!(pull(0), (response::SUCCESS, "3".into()));
+    group.ack(&first[0]);
+    assert_eq!(group.committed(0), Some(2));
+    // What a pull consumer of the group commits is not popped again.
+    let commit = [
+        ("consumerGroup", "g"),
+        ("topic", "t"),
+        ("queueId", "0"),
+        ("commitOffset", "3"),
+    ];
+    assert_eq!(
+        group
+            .host
+            .request(group.client, request::UPDATE_CONSUMER_OFFSET, &commit, b"")
+            .code,
+        response::SUCCESS
+    );
+    assert!(group.pop(&[]).is_empty());
+    assert_eq!(
+        group
+            .host
+            .request(group.client, request::POP_ROLLBACK, &[], b"")
+            .code,
+        response::SUCCESS
+    );
 }
 
-/// Whatever happens, every message is acknowledged in the end, and one whose acknowledgement was journalled comes no more.
 #[test]
-fn nothing_is_lost_whenever_the_broker_dies() {
-    for seed in 0..40 {
-        let mut random = Random::new(seed);
-        let mut group = Group::new(3);
-        let (mut sent, mut open, mut done) = (0, Vec::<Popped>::new(), BTreeSet::<String>::new());
-        // Of `done`, what no crash can undo; and what was ever acknowledged in time.
-        let (mut surely_done, mut acked) = (BTreeSet::new(), BTreeSet::new());
-        for _ in 0..120 {
-            match random.below(10) {
-                0..=2 => {
-                    group.send(random.below(3) as i32, &format!("m{sent}"));
-                    sent += 1;
-                }
-                3..=4 => {
-                    let most = (1 + random.below(6)).to_string();
-                    let messages = group.pop(&[("maxMsgNums", &most)]);
-                    for message in &messages {
-                        assert!(!surely_done.contains(&message.body), "seed {seed}: {} came again", message.body);
-                    }
-                    open.extend(messages);
-                }
-                5..=6 if !open.is_empty() => {
-                    let message = open.swap_remove(random.below(open.len()));
-                    assert_eq!(group.ack(&message).code, response::SUCCESS);
-                    if group.host.now.wall_ms < message.due_ms() {
-                        acked.insert(message.body.clone());
-                        done.insert(message.body);
-                    }
-                }
-                7 if !open.is_empty() => {
-                    let at = random.below(open.len());
-                    let message = open.swap_remove(at);
-                    if !message.topic.starts_with('%') && group.host.now.wall_ms < message.due_ms() {
-                        open.push(group.change(&message, 500 + random.below(20_000) as i64));
-                    }
-                }
-                8 => {
-                    group.host.advance(random.below(8_000) as i64);
-                    group.host.advance(300);
-                    surely_done.extend(done.iter().cloned());
-                }
-                9 if random.one_in(3) => {
-                    done.clone_from(&surely_done);
-                    group.crash();
-                }
-                _ => {}
-            }
-        }
-        for _ in 0..200 {
-            let messages = group.pop(&[]);
-            for message in &messages {
-                group.ack(message);
-                acked.insert(message.body.clone());
-            }
-            group.host.advance(1_000);
-        }
-        let all: BTreeSet<String> = (0..sent).map(|number| format!("m{number}")).collect();
-        // What an old handle acknowledged too late has come again and was acknowledged then.
-        assert_eq!(acked, all, "seed {seed}");
-        assert_eq!(group.host.engine.pops.table.count(), 0, "seed {seed}");
-        for queue_id in 0..3 {
-            let max = group.host.log.find_queue("t", queue_id).map(|queue| group.host.log.max_offset(queue));
-            assert_eq!(group.committed(queue_id), max, "seed {seed}, queue {queue_id}");
-        }
+fn messages_that_are_on_disk_only_come_again() {
+    let mut group = Group::new(2);
+    group.send(0, "old");
+    assert_eq!(group.pop(&[]).len(), 1);
+    let filler = "x".repeat(8_000);
+    for _ in 0..120 {
+        group.host.send(group.client, "other", 0, &filler, &[]);
     }
+    let queue = group.host.log.find_queue("t", 0).unwrap();
+    let mut entries = Vec::new();
+    group.host.log.entries(queue, 0, 1, &mut entries).unwrap();
+    assert!(
+        group
+            .host
+            .log
+            .record(entries[0].position, entries[0].size)
+            .is_err(),
+        "it is in memory still"
+    );
+    group.host.advance(INVISIBLE_MS);
+    assert_eq!(group.pop_bodies(), [("old".into(), 1)]);
 }

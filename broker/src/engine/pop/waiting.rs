@@ -13,9 +13,9 @@ use corelane_wire::{ExtHeader, Frame};
 
 use super::handle::retry_topic;
 use super::take::{Wanted, round_robin};
+use crate::engine::Engine;
 use crate::engine::name::RETRY_PREFIX;
 use crate::engine::turn::{Connection, Refusal, ReplyTo, Request, Turn};
-use crate::engine::Engine;
 
 /// Requests of one group and topic that may wait.
 const MAX_WAITING: usize = 1024;
@@ -73,15 +73,37 @@ pub struct HeldPops {
 }
 
 impl HeldPops {
-    fn insert(&mut self, hold: Hold<'_>, connection: Connection, frame: &[u8], deadline_mono_ms: i64) {
+    fn insert(
+        &mut self,
+        hold: Hold<'_>,
+        connection: Connection,
+        frame: &[u8],
+        deadline_mono_ms: i64,
+    ) {
         self.last_id += 1;
         let id = self.last_id;
         let (topic, group): (Rc<str>, Rc<str>) = (hold.topic.into(), hold.group.into());
-        self.points.entry(topic.clone()).or_default().entry(group.clone()).or_default().insert(id);
+        self.points
+            .entry(topic.clone())
+            .or_default()
+            .entry(group.clone())
+            .or_default()
+            .insert(id);
         self.by_connection.insert((connection, id));
         self.deadlines.insert((deadline_mono_ms, id));
         let (queue_id, notify) = (hold.queue_id, hold.notify);
-        self.held.insert(id, HeldPop { connection, frame: frame.into(), group, topic, queue_id, notify, deadline_mono_ms });
+        self.held.insert(
+            id,
+            HeldPop {
+                connection,
+                frame: frame.into(),
+                group,
+                topic,
+                queue_id,
+                notify,
+                deadline_mono_ms,
+            },
+        );
     }
 
     fn remove(&mut self, id: u64) -> Option<HeldPop> {
@@ -103,13 +125,22 @@ impl HeldPops {
     }
 
     fn point(&self, group: &str, topic: &str) -> impl Iterator<Item = (u64, &HeldPop)> {
-        let ids = self.points.get(topic).and_then(|groups| groups.get(group)).into_iter().flatten();
+        let ids = self
+            .points
+            .get(topic)
+            .and_then(|groups| groups.get(group))
+            .into_iter()
+            .flatten();
         ids.filter_map(|id| Some((*id, self.held.get(id)?)))
     }
 
     /// Forgets what a connection waited for.
     pub fn closed(&mut self, connection: Connection) {
-        let ids: Vec<u64> = self.by_connection.range((connection, 0)..=(connection, u64::MAX)).map(|(_, id)| *id).collect();
+        let ids: Vec<u64> = self
+            .by_connection
+            .range((connection, 0)..=(connection, u64::MAX))
+            .map(|(_, id)| *id)
+            .collect();
         for id in ids {
             self.remove(id);
         }
@@ -117,7 +148,9 @@ impl HeldPops {
 
     /// When the first of them ends.
     pub fn deadline_mono_ms(&self) -> i64 {
-        self.deadlines.first().map_or(i64::MAX, |(deadline, _)| *deadline)
+        self.deadlines
+            .first()
+            .map_or(i64::MAX, |(deadline, _)| *deadline)
     }
 
     /// Whether nothing waits.
@@ -162,31 +195,59 @@ impl Engine {
 
     /// There may be something to pop in a queue of `topic`, which may be a retry topic.
     pub(super) fn wake_pops_of(&mut self, turn: &mut Turn<'_>, topic: &str, queue_id: i32) {
-        let groups = self.pops.waiting.points.get(topic).into_iter().flat_map(|groups| groups.keys());
+        let groups = self
+            .pops
+            .waiting
+            .points
+            .get(topic)
+            .into_iter()
+            .flat_map(|groups| groups.keys());
         for group in groups.cloned().collect::<Vec<_>>() {
             self.wake_point(turn, &group, topic, queue_id, topic);
         }
         // A retry topic is named by group and topic; either may have the sign between them in itself.
-        let Some(names) = topic.strip_prefix(RETRY_PREFIX) else { return };
+        let Some(names) = topic.strip_prefix(RETRY_PREFIX) else {
+            return;
+        };
         for (at, _) in names.match_indices('_') {
             self.wake_point(turn, &names[..at], &names[at + 1..], -1, topic);
         }
     }
 
     /// Wakes who waits for `topic` in a group; what came is in `source`, which is the topic or the retry topic.
-    pub(super) fn wake_point(&mut self, turn: &mut Turn<'_>, group: &str, topic: &str, queue_id: i32, source: &str) {
+    pub(super) fn wake_point(
+        &mut self,
+        turn: &mut Turn<'_>,
+        group: &str,
+        topic: &str,
+        queue_id: i32,
+        source: &str,
+    ) {
         let wants = |pop: &HeldPop| queue_id < 0 || pop.queue_id < 0 || pop.queue_id == queue_id;
-        let notified = self.pops.waiting.point(group, topic).filter(|(_, pop)| pop.notify && wants(pop));
+        let notified = self
+            .pops
+            .waiting
+            .point(group, topic)
+            .filter(|(_, pop)| pop.notify && wants(pop));
         for id in notified.map(|(id, _)| id).collect::<Vec<_>>() {
             self.handle_again(turn, id, true);
         }
         let left = |engine: &Self, turn: &Turn<'_>| {
-            let queues = engine.topics.get(source).map_or(0, |topic| topic.config.read_queue_nums);
-            (0..queues).map(|queue_id| engine.left_to_pop(turn, group, source, queue_id)).sum::<i64>()
+            let queues = engine
+                .topics
+                .get(source)
+                .map_or(0, |topic| topic.config.read_queue_nums);
+            (0..queues)
+                .map(|queue_id| engine.left_to_pop(turn, group, source, queue_id))
+                .sum::<i64>()
         };
         let mut before = left(self, turn);
         loop {
-            let next = self.pops.waiting.point(group, topic).find(|(_, pop)| !pop.notify && wants(pop));
+            let next = self
+                .pops
+                .waiting
+                .point(group, topic)
+                .find(|(_, pop)| !pop.notify && wants(pop));
             let Some((id, _)) = next else { return };
             self.handle_again(turn, id, true);
             let now = left(self, turn);
@@ -199,9 +260,18 @@ impl Engine {
 
     /// Messages that a pop of a queue would still look at.
     fn left_to_pop(&self, turn: &Turn<'_>, group: &str, topic: &str, queue_id: i32) -> i64 {
-        let Some(queue) = turn.log.find_queue(topic, queue_id) else { return 0 };
-        let committed = self.offsets.get(group, topic, queue_id).unwrap_or(turn.log.min_offset(queue));
-        let next = self.pops.table.queue(group, topic, queue_id).map_or(0, |queue| queue.next);
+        let Some(queue) = turn.log.find_queue(topic, queue_id) else {
+            return 0;
+        };
+        let committed = self
+            .offsets
+            .get(group, topic, queue_id)
+            .unwrap_or(turn.log.min_offset(queue));
+        let next = self
+            .pops
+            .table
+            .queue(group, topic, queue_id)
+            .map_or(0, |queue| queue.next);
         (turn.log.max_offset(queue) - committed.max(next)).max(0)
     }
 
@@ -217,17 +287,35 @@ impl Engine {
 
     /// Answers what waits for a topic, because the topic is gone.
     pub(super) fn end_pops_of(&mut self, turn: &mut Turn<'_>, topic: &str) {
-        let points = self.pops.waiting.points.get(topic).into_iter().flat_map(|groups| groups.values());
+        let points = self
+            .pops
+            .waiting
+            .points
+            .get(topic)
+            .into_iter()
+            .flat_map(|groups| groups.values());
         for id in points.flatten().copied().collect::<Vec<_>>() {
             self.handle_again(turn, id, false);
         }
     }
 
     fn handle_again(&mut self, turn: &mut Turn<'_>, id: u64, may_wait: bool) {
-        let Some(pop) = self.pops.waiting.remove(id) else { return };
-        let Ok(frame) = Frame::parse(&pop.frame) else { return };
-        let req = Request { to: ReplyTo::new(pop.connection, &frame), frame: &frame, bytes: &pop.frame };
-        let wait = if may_wait { Wait::UntilMonoMs(pop.deadline_mono_ms) } else { Wait::No };
+        let Some(pop) = self.pops.waiting.remove(id) else {
+            return;
+        };
+        let Ok(frame) = Frame::parse(&pop.frame) else {
+            return;
+        };
+        let req = Request {
+            to: ReplyTo::new(pop.connection, &frame),
+            frame: &frame,
+            bytes: &pop.frame,
+        };
+        let wait = if may_wait {
+            Wait::UntilMonoMs(pop.deadline_mono_ms)
+        } else {
+            Wait::No
+        };
         let result = match frame.code {
             request::NOTIFICATION => self.notification(turn, &req, wait),
             _ => self.pop(turn, &req, wait),
@@ -238,7 +326,12 @@ impl Engine {
     }
 
     /// NOTIFICATION 200054: whether there is anything to pop; waits until there is.
-    pub(in crate::engine) fn notification(&mut self, turn: &mut Turn<'_>, req: &Request<'_>, wait: Wait) -> Result<(), Refusal> {
+    pub(in crate::engine) fn notification(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+        wait: Wait,
+    ) -> Result<(), Refusal> {
         let header = NotificationRequest::decode(&req.frame.ext)?;
         let (group, topic) = (header.consumer_group.to_str(), header.topic.to_str());
         let queues = self.check_popped(turn, &group, &topic, header.queue_id)?;
@@ -252,7 +345,10 @@ impl Engine {
             filter: &filter,
             from_end: false,
             pop_ms: turn.now.wall_ms,
-            attempt_id: &header.attempt_id.map(|text| text.to_str()).unwrap_or_default(),
+            attempt_id: &header
+                .attempt_id
+                .map(|text| text.to_str())
+                .unwrap_or_default(),
         };
         let mut has_message = self.any_to_pop(turn, &wanted, &topic, header.queue_id, header.order);
         let retry = retry_topic(&group, &topic);
@@ -261,9 +357,20 @@ impl Engine {
         }
         let mut full = false;
         if !has_message {
-            let born_ms = if header.born_time > 0 { header.born_time } else { turn.now.wall_ms };
-            let left_ms = born_ms.saturating_add(header.poll_time).saturating_sub(turn.now.wall_ms);
-            let hold = Hold { group: &group, topic: &topic, queue_id: header.queue_id, notify: true };
+            let born_ms = if header.born_time > 0 {
+                header.born_time
+            } else {
+                turn.now.wall_ms
+            };
+            let left_ms = born_ms
+                .saturating_add(header.poll_time)
+                .saturating_sub(turn.now.wall_ms);
+            let hold = Hold {
+                group: &group,
+                topic: &topic,
+                queue_id: header.queue_id,
+                notify: true,
+            };
             match self.hold_pop(turn, req, hold, wait, left_ms.min(header.poll_time)) {
                 None => return Ok(()),
                 Some(code) => full = code == response::POLLING_FULL,
@@ -284,20 +391,46 @@ impl Engine {
     }
 
     /// Whether a pop would find a message, apart from bounds. "Yes" where it would have to read first.
-    fn any_to_pop(&mut self, turn: &mut Turn<'_>, wanted: &Wanted<'_>, topic: &str, queue_id: i32, order: bool) -> bool {
-        let queues = self.topics.get(topic).map_or(0, |known| known.config.read_queue_nums);
+    fn any_to_pop(
+        &mut self,
+        turn: &mut Turn<'_>,
+        wanted: &Wanted<'_>,
+        topic: &str,
+        queue_id: i32,
+        order: bool,
+    ) -> bool {
+        let queues = self
+            .topics
+            .get(topic)
+            .map_or(0, |known| known.config.read_queue_nums);
         for queue_id in round_robin(queues, queue_id, 0) {
-            let Some(queue) = turn.log.find_queue(topic, queue_id) else { continue };
+            let Some(queue) = turn.log.find_queue(topic, queue_id) else {
+                continue;
+            };
             let state = self.pops.table.queue(wanted.group, topic, queue_id);
-            let ordered = state.and_then(|state| state.ordered.as_ref()).filter(|_| order);
-            if ordered.is_some_and(|last| last.blocked_until(wanted.attempt_id, turn.now.wall_ms).is_some()) {
+            let ordered = state
+                .and_then(|state| state.ordered.as_ref())
+                .filter(|_| order);
+            if ordered.is_some_and(|last| {
+                last.blocked_until(wanted.attempt_id, turn.now.wall_ms)
+                    .is_some()
+            }) {
                 continue;
             }
             let next = state.map_or(0, |state| state.next);
             let min = turn.log.min_offset(queue);
-            let committed = self.offsets.get(wanted.group, topic, queue_id).unwrap_or(min).max(min);
-            let from = if order { committed } else { committed.max(next) };
-            if from < turn.log.max_offset(queue) && self.any_match(turn, queue, from, wanted.filter) {
+            let committed = self
+                .offsets
+                .get(wanted.group, topic, queue_id)
+                .unwrap_or(min)
+                .max(min);
+            let from = if order {
+                committed
+            } else {
+                committed.max(next)
+            };
+            if from < turn.log.max_offset(queue) && self.any_match(turn, queue, from, wanted.filter)
+            {
                 return true;
             }
         }
@@ -305,13 +438,25 @@ impl Engine {
     }
 
     /// POLLING_INFO 200055: how many pops wait for a queue.
-    pub(in crate::engine) fn polling_info(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(in crate::engine) fn polling_info(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = PollingInfoRequest::decode(&req.frame.ext)?;
         let (group, topic) = (header.consumer_group.to_str(), header.topic.to_str());
         self.check_popped(turn, &group, &topic, header.queue_id)?;
         let waiting = self.pops.waiting.point(&group, &topic);
-        let count = waiting.filter(|(_, pop)| !pop.notify && pop.queue_id == header.queue_id).count();
-        turn.answer(req.to, response::SUCCESS, None, |fields| fields.int_field("pollingNum", count as i64), &[]);
+        let count = waiting
+            .filter(|(_, pop)| !pop.notify && pop.queue_id == header.queue_id)
+            .count();
+        turn.answer(
+            req.to,
+            response::SUCCESS,
+            None,
+            |fields| fields.int_field("pollingNum", count as i64),
+            &[],
+        );
         Ok(())
     }
 }
@@ -323,14 +468,27 @@ mod tests {
     #[test]
     fn what_is_removed_leaves_nothing_behind() {
         let mut held = HeldPops::default();
-        let hold = |topic| Hold { group: "g", topic, queue_id: -1, notify: false };
+        let hold = |topic| Hold {
+            group: "g",
+            topic,
+            queue_id: -1,
+            notify: false,
+        };
         held.insert(hold("a"), Connection(1), b"x", 10);
         held.insert(hold("a"), Connection(2), b"x", 5);
         held.insert(hold("b"), Connection(1), b"x", 7);
         assert_eq!((held.len(), held.deadline_mono_ms()), (3, 5));
         held.closed(Connection(1));
-        assert_eq!(held.point("g", "a").map(|(id, _)| id).collect::<Vec<_>>(), [2]);
+        assert_eq!(
+            held.point("g", "a").map(|(id, _)| id).collect::<Vec<_>>(),
+            [2]
+        );
         held.closed(Connection(2));
-        assert!(held.is_empty() && held.points.is_empty() && held.by_connection.is_empty() && held.deadlines.is_empty());
+        assert!(
+            held.is_empty()
+                && held.points.is_empty()
+                && held.by_connection.is_empty()
+                && held.deadlines.is_empty()
+        );
     }
 }
