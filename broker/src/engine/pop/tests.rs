@@ -14,6 +14,7 @@ use corelane_wire::record::Record;
 
 use crate::engine::testhost::{Reply, TestHost, settings, small_log};
 use crate::engine::{Connection, topic};
+use crate::log::LogOptions;
 
 /// A message as a client has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +47,11 @@ const INVISIBLE_MS: i64 = 10_000;
 
 impl Group {
     fn new(queues: i32) -> Self {
-        let mut host = TestHost::start(7, settings(), small_log());
+        Self::over(queues, small_log())
+    }
+
+    fn over(queues: i32, log: LogOptions) -> Self {
+        let mut host = TestHost::start(7, settings(), log);
         let client = host.connect();
         host.make_topic("t", queues);
         Self { host, client }

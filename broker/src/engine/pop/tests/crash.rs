@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use corelane_wire::code::response;
 
 use super::{Group, INVISIBLE_MS, Popped};
+use crate::engine::testhost::small_log;
+use crate::log::LogOptions;
 use crate::sim::Random;
 
 #[test]
@@ -43,7 +45,15 @@ fn old_handles_are_good_after_a_crash() {
 fn nothing_is_lost_whenever_the_broker_dies() {
     for seed in 0..40 {
         let mut random = Random::new(seed);
-        let mut group = Group::new(3);
+        // Half of them start from snapshots rather than from the records alone.
+        let snapshot_bytes = if seed % 2 == 0 { 4 << 10 } else { 1 << 20 };
+        let mut group = Group::over(
+            3,
+            LogOptions {
+                snapshot_bytes,
+                ..small_log()
+            },
+        );
         let (mut sent, mut open, mut done) = (0, Vec::<Popped>::new(), BTreeSet::<String>::new());
         // Of `done`, what no crash can undo; and what was ever acknowledged in time.
         let (mut surely_done, mut acked) = (BTreeSet::new(), BTreeSet::new());
