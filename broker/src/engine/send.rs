@@ -61,8 +61,19 @@ impl Engine {
         header: &SendMessageRequest<'_>,
         target: &Target<'_>,
     ) -> Result<(), Refusal> {
-        let received = header.properties.map_or(Properties::from_plain(""), Properties::from_text);
-        let [unique_key, wait, tags, transaction, delay, timer_secs, timer_ms, timer_at] = received.find([
+        let received = header
+            .properties
+            .map_or(Properties::from_plain(""), Properties::from_text);
+        let [
+            unique_key,
+            wait,
+            tags,
+            transaction,
+            delay,
+            timer_secs,
+            timer_ms,
+            timer_at,
+        ] = received.find([
             property::UNIQ_KEY,
             property::WAIT,
             property::TAGS,
@@ -75,7 +86,9 @@ impl Engine {
         if transaction.is_some_and(|value| value.to_str().eq_ignore_ascii_case("true")) {
             return Err(not_served("transactional messages"));
         }
-        if delay.is_some_and(|level| level.to_str() != "0") || timer_secs.or(timer_ms).or(timer_at).is_some() {
+        if delay.is_some_and(|level| level.to_str() != "0")
+            || timer_secs.or(timer_ms).or(timer_at).is_some()
+        {
             return Err(not_served("delayed messages"));
         }
         let made = unique_key.is_none().then(|| self.new_unique_key());
@@ -87,7 +100,11 @@ impl Engine {
             (property::CLUSTER, &*cluster),
             (property::UNIQ_KEY, made.as_deref().unwrap_or_default()),
         ];
-        let properties = Edit { received, without: &[property::POP_CK], append: &append };
+        let properties = Edit {
+            received,
+            without: &[property::POP_CK],
+            append: &append,
+        };
         let message = NewMessage {
             topic: &target.topic,
             queue_id: target.queue_id,
@@ -103,7 +120,11 @@ impl Engine {
             properties,
         };
         let stored = self.store(turn, &message)?;
-        let id = OffsetId { store_host: self.store_host, offset: stored.position as i64 }.encode();
+        let id = OffsetId {
+            store_host: self.store_host,
+            offset: stored.position as i64,
+        }
+        .encode();
         let waits = wait.is_none_or(|wait| !wait.to_str().eq_ignore_ascii_case("false"));
         let queue_id = target.queue_id;
         self.reply_when_durable(turn, req.to, stored.end, 0, waits, |out| {
@@ -127,12 +148,16 @@ impl Engine {
         target: &Target<'_>,
     ) -> Result<(), Refusal> {
         if target.topic.len() > name::MAX_TOPIC || name::is_group_topic(&target.topic) {
-            return Err(Refusal::new(response::MESSAGE_ILLEGAL, "a batch cannot go to a retry topic"));
+            return Err(Refusal::new(
+                response::MESSAGE_ILLEGAL,
+                "a batch cannot go to a retry topic",
+            ));
         }
         let born_host = self.born_host(req);
         let (mut bytes, mut count) = (0, 0);
         for message in batch::messages(req.frame.body) {
-            let message = message.map_err(|error| Refusal::new(response::MESSAGE_ILLEGAL, error.to_string()))?;
+            let message = message
+                .map_err(|error| Refusal::new(response::MESSAGE_ILLEGAL, error.to_string()))?;
             let new = batched(header, target, born_host, &message);
             bytes += self.layout(&new)?.total_len();
             count += 1;
@@ -147,7 +172,14 @@ impl Engine {
             } else {
                 ids.push(',');
             }
-            ids.push_str(OffsetId { store_host: self.store_host, offset: stored.position as i64 }.encode().as_str());
+            ids.push_str(
+                OffsetId {
+                    store_host: self.store_host,
+                    offset: stored.position as i64,
+                }
+                .encode()
+                .as_str(),
+            );
             end = stored.end;
         }
         let queue_id = target.queue_id;
@@ -164,14 +196,21 @@ impl Engine {
     }
 
     /// Finds the queue that a send names, and makes its topic where that is allowed.
-    fn target<'h>(&mut self, turn: &mut Turn<'_>, header: &SendMessageRequest<'h>) -> Result<Target<'h>, Refusal> {
+    fn target<'h>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        header: &SendMessageRequest<'h>,
+    ) -> Result<Target<'h>, Refusal> {
         let mut topic = header.topic.to_str();
         let mut queue_id = header.queue_id;
         if self.topics.get(&topic).is_none() {
             name::check_topic(&topic)?;
         }
         if !name::is_for_clients(&topic) {
-            return Err(Refusal::new(response::NO_PERMISSION, format!("sending message to topic[{topic}] is forbidden")));
+            return Err(Refusal::new(
+                response::NO_PERMISSION,
+                format!("sending message to topic[{topic}] is forbidden"),
+            ));
         }
         if let Some(group) = topic.strip_prefix(name::RETRY_PREFIX) {
             let Some(config) = self.groups.get(group) else {
@@ -203,46 +242,79 @@ impl Engine {
         if queue_id >= known.queue_count() {
             return Err(Refusal::new(
                 response::INVALID_PARAMETER,
-                format!("request queueId[{queue_id}] is illegal, topic[{topic}] has {} queues", known.queue_count()),
+                format!(
+                    "request queueId[{queue_id}] is illegal, topic[{topic}] has {} queues",
+                    known.queue_count()
+                ),
             ));
         }
         let queue = known.queue(turn.log, queue_id);
-        Ok(Target { topic, queue_id, queue })
+        Ok(Target {
+            topic,
+            queue_id,
+            queue,
+        })
     }
 
     /// A readable and writable topic, made where it is missing.
-    pub(super) fn ensure_topic(&mut self, turn: &mut Turn<'_>, name: &str, queues: i32) -> Result<(), Refusal> {
+    pub(super) fn ensure_topic(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &str,
+        queues: i32,
+    ) -> Result<(), Refusal> {
         if self.topics.get(name).is_none() {
             self.put_topic(turn, topic::config(name, queues, perm::READ | perm::WRITE))?;
-            turn.out.effect(Effect::Register { version: self.topics.version() });
+            turn.out.effect(Effect::Register {
+                version: self.topics.version(),
+            });
         }
         Ok(())
     }
 
     /// Makes a topic as the template that the sender names says.
-    fn auto_create(&mut self, turn: &mut Turn<'_>, name: &str, header: &SendMessageRequest<'_>) -> Result<(), Refusal> {
-        let template = self.topics.get(&header.default_topic.to_str()).map(|topic| &topic.config);
+    fn auto_create(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &str,
+        header: &SendMessageRequest<'_>,
+    ) -> Result<(), Refusal> {
+        let template = self
+            .topics
+            .get(&header.default_topic.to_str())
+            .map(|topic| &topic.config);
         let Some(template) = template.filter(|template| template.perm & perm::INHERIT != 0) else {
             return Err(no_topic(name));
         };
-        let queues = header.default_topic_queue_nums.min(template.write_queue_nums).max(0);
+        let queues = header
+            .default_topic_queue_nums
+            .min(template.write_queue_nums)
+            .max(0);
         let mut config = topic::config(name, queues, template.perm & !perm::INHERIT);
         config.topic_filter_type = template.topic_filter_type;
         tracing::info!(topic = name, queues, "the topic is made by a send");
         self.put_topic(turn, config)?;
-        turn.out.effect(Effect::Register { version: self.topics.version() });
+        turn.out.effect(Effect::Register {
+            version: self.topics.version(),
+        });
         Ok(())
     }
 
     fn born_host(&self, req: &Request<'_>) -> Host {
-        self.clients.address(req.to.connection).map_or(self.store_host, Host::from)
+        self.clients
+            .address(req.to.connection)
+            .map_or(self.store_host, Host::from)
     }
 
     /// A unique key for a message whose sender made none: 32 digits that no other message of this broker has.
     fn new_unique_key(&mut self) -> String {
         self.unique_keys += 1;
         let address = crc32fast::hash(self.settings.store_host.to_string().as_bytes());
-        format!("{address:08X}{:012X}{:012X}", self.started_wall_ms & 0xffff_ffff_ffff, self.unique_keys & 0xffff_ffff_ffff)
+        format!(
+            "{address:08X}{:012X}{:012X}",
+            self.started_wall_ms & 0xffff_ffff_ffff,
+            self.unique_keys & 0xffff_ffff_ffff
+        )
     }
 }
 
@@ -265,12 +337,19 @@ fn batched<'a>(
         reconsume_times: header.reconsume_times.unwrap_or(0),
         prepared_transaction_offset: 0,
         body: message.body,
-        properties: Edit { received, without: &[], append: &[] },
+        properties: Edit {
+            received,
+            without: &[],
+            append: &[],
+        },
     }
 }
 
 fn not_served(what: &str) -> Refusal {
-    Refusal::new(response::MESSAGE_ILLEGAL, format!("{what} are not served by this version"))
+    Refusal::new(
+        response::MESSAGE_ILLEGAL,
+        format!("{what} are not served by this version"),
+    )
 }
 
 /// The refusal for properties that no record can hold.

@@ -31,14 +31,27 @@ impl From<AppendError> for Refusal {
 
 impl Engine {
     /// Makes or changes a topic and journals it. Gives the log's end behind the change, or `None` where nothing changed.
-    pub(super) fn put_topic(&mut self, turn: &mut Turn<'_>, config: TopicConfig) -> Result<Option<Position>, Refusal> {
-        if self.topics.get(&config.topic_name).is_some_and(|topic| topic.config == config) {
+    pub(super) fn put_topic(
+        &mut self,
+        turn: &mut Turn<'_>,
+        config: TopicConfig,
+    ) -> Result<Option<Position>, Refusal> {
+        if self
+            .topics
+            .get(&config.topic_name)
+            .is_some_and(|topic| topic.config == config)
+        {
             return Ok(None);
         }
-        if self.topics.get(&config.topic_name).is_none() && self.topics.count() >= self.settings.max_topics {
+        if self.topics.get(&config.topic_name).is_none()
+            && self.topics.count() >= self.settings.max_topics
+        {
             return Err(Refusal::new(
                 response::SYSTEM_ERROR,
-                format!("this broker has {} topics already, and max_topics allows no more", self.topics.count()),
+                format!(
+                    "this broker has {} topics already, and max_topics allows no more",
+                    self.topics.count()
+                ),
             ));
         }
         let end = turn.log.append_state(TOPIC_PUT, &config.to_json())?;
@@ -47,7 +60,11 @@ impl Engine {
     }
 
     /// Removes a topic with its messages and offsets.
-    pub(super) fn delete_topic(&mut self, turn: &mut Turn<'_>, topic: &str) -> Result<Option<Position>, Refusal> {
+    pub(super) fn delete_topic(
+        &mut self,
+        turn: &mut Turn<'_>,
+        topic: &str,
+    ) -> Result<Option<Position>, Refusal> {
         if self.topics.get(topic).is_none() {
             return Ok(None);
         }
@@ -68,10 +85,15 @@ impl Engine {
         if self.groups.get(&config.group_name) == Some(&config) {
             return Ok(None);
         }
-        if self.groups.get(&config.group_name).is_none() && self.groups.count() >= self.settings.max_groups {
+        if self.groups.get(&config.group_name).is_none()
+            && self.groups.count() >= self.settings.max_groups
+        {
             return Err(Refusal::new(
                 response::SYSTEM_ERROR,
-                format!("this broker has {} groups already, and max_groups allows no more", self.groups.count()),
+                format!(
+                    "this broker has {} groups already, and max_groups allows no more",
+                    self.groups.count()
+                ),
             ));
         }
         let end = turn.log.append_state(GROUP_PUT, &config.to_json())?;
@@ -100,7 +122,12 @@ impl Engine {
     }
 
     /// Journals the offsets of one group and topic now. Gives the log's end behind them.
-    pub(super) fn journal_offsets(&mut self, turn: &mut Turn<'_>, group: &str, topic: &str) -> Result<Position, Refusal> {
+    pub(super) fn journal_offsets(
+        &mut self,
+        turn: &mut Turn<'_>,
+        group: &str,
+        topic: &str,
+    ) -> Result<Position, Refusal> {
         let mut payload = Vec::new();
         encode_offsets(&self.offsets, group, topic, &mut payload);
         let end = turn.log.append_state(OFFSETS, &payload)?;
@@ -153,7 +180,8 @@ impl Engine {
                 log.drop_topic(topic);
             }
             GROUP_PUT => {
-                let config = SubscriptionGroupConfig::from_json(payload).map_err(|error| error.to_string())?;
+                let config = SubscriptionGroupConfig::from_json(payload)
+                    .map_err(|error| error.to_string())?;
                 self.groups.put(config, 0);
             }
             GROUP_DELETE => {
@@ -232,10 +260,27 @@ mod tests {
         let mut payload = Vec::new();
         encode_offsets(&offsets, "g", "t", &mut payload);
         let mut got = Vec::new();
-        assert!(decode_offsets(&payload, |g, t, q, o| got.push((g.to_owned(), t.to_owned(), q, o))).is_some());
-        assert_eq!(got, [("g".into(), "t".into(), 0, 17), ("g".into(), "t".into(), 3, i64::MAX)]);
+        assert!(
+            decode_offsets(&payload, |g, t, q, o| got.push((
+                g.to_owned(),
+                t.to_owned(),
+                q,
+                o
+            )))
+            .is_some()
+        );
+        assert_eq!(
+            got,
+            [
+                ("g".into(), "t".into(), 0, 17),
+                ("g".into(), "t".into(), 3, i64::MAX)
+            ]
+        );
         for cut in 0..payload.len() {
-            assert!(decode_offsets(&payload[..cut], |_, _, _, _| ()).is_none(), "cut at {cut}");
+            assert!(
+                decode_offsets(&payload[..cut], |_, _, _, _| ()).is_none(),
+                "cut at {cut}"
+            );
         }
     }
 }

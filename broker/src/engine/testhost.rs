@@ -14,7 +14,9 @@ use corelane_wire::{Frame, FrameWriter, code};
 
 use super::settings::Settings;
 use super::{Connection, Effect, Engine, Now, Output, Turn};
-use crate::log::{self, Io, IoError, JobDone, Log, LogOptions, ReadBuffer, ReadId, ReadMiss, Slice, WriteId};
+use crate::log::{
+    self, Io, IoError, JobDone, Log, LogOptions, ReadBuffer, ReadId, ReadMiss, Slice, WriteId,
+};
 use crate::sim::{SimDisk, SimIo, Tasks, block_on};
 
 /// Settings that a test changes as it needs.
@@ -131,7 +133,10 @@ impl TestHost {
     pub fn start(seed: u64, settings: Settings, options: LogOptions) -> Self {
         let disk = SimDisk::new(seed);
         let (engine, log, io) = Self::open(&disk, &settings, &options);
-        let now = Now { wall_ms: 1_700_000_000_123, mono_ms: 1_000 };
+        let now = Now {
+            wall_ms: 1_700_000_000_123,
+            mono_ms: 1_000,
+        };
         let mut host = Self {
             engine,
             log,
@@ -153,7 +158,9 @@ impl TestHost {
     fn open(disk: &SimDisk, settings: &Settings, options: &LogOptions) -> (Engine, Log, SimIo) {
         let io = disk.io();
         let mut engine = Engine::new(settings.clone());
-        let (log, _) = block_on(disk, log::open(&io, options.clone(), &mut engine)).unwrap().unwrap();
+        let (log, _) = block_on(disk, log::open(&io, options.clone(), &mut engine))
+            .unwrap()
+            .unwrap();
         (engine, log, io)
     }
 
@@ -168,7 +175,14 @@ impl TestHost {
     }
 
     fn turn<R>(&mut self, act: impl FnOnce(&mut Engine, &mut Turn<'_>) -> R) -> R {
-        act(&mut self.engine, &mut Turn { now: self.now, log: &mut self.log, out: &mut self.sent })
+        act(
+            &mut self.engine,
+            &mut Turn {
+                now: self.now,
+                log: &mut self.log,
+                out: &mut self.sent,
+            },
+        )
     }
 
     /// Answers the questions for routes.
@@ -181,12 +195,19 @@ impl TestHost {
     pub fn connect(&mut self) -> Connection {
         self.connections += 1;
         let connection = Connection(self.connections);
-        self.engine.opened(connection, "10.0.0.1:4711".parse().unwrap());
+        self.engine
+            .opened(connection, "10.0.0.1:4711".parse().unwrap());
         connection
     }
 
     /// Hands a request to the engine, and gives its number.
-    pub fn ask(&mut self, connection: Connection, code: i32, fields: &[(&str, &str)], body: &[u8]) -> i32 {
+    pub fn ask(
+        &mut self,
+        connection: Connection,
+        code: i32,
+        fields: &[(&str, &str)],
+        body: &[u8],
+    ) -> i32 {
         self.opaque += 1;
         let head = Head {
             serialization: Serialization::Json,
@@ -203,7 +224,8 @@ impl TestHost {
             writer.field(name, value);
         }
         writer.finish_with(body);
-        self.turn(|engine, turn| engine.handle(turn, connection, &bytes)).unwrap();
+        self.turn(|engine, turn| engine.handle(turn, connection, &bytes))
+            .unwrap();
         self.opaque
     }
 
@@ -216,11 +238,16 @@ impl TestHost {
             if frame.is_response() && frame.opaque == opaque {
                 let reply = Reply {
                     code: frame.code,
-                    remark: frame.remark.map(|text| text.to_str().into_owned()).unwrap_or_default(),
+                    remark: frame
+                        .remark
+                        .map(|text| text.to_str().into_owned())
+                        .unwrap_or_default(),
                     fields: frame
                         .ext
                         .iter()
-                        .map(|(name, value)| (name.to_str().into_owned(), value.to_str().into_owned()))
+                        .map(|(name, value)| {
+                            (name.to_str().into_owned(), value.to_str().into_owned())
+                        })
                         .collect(),
                     body: frame.body.to_vec(),
                 };
@@ -233,20 +260,40 @@ impl TestHost {
     }
 
     /// Asks and runs until the answer is there.
-    pub fn request(&mut self, connection: Connection, code: i32, fields: &[(&str, &str)], body: &[u8]) -> Reply {
+    pub fn request(
+        &mut self,
+        connection: Connection,
+        code: i32,
+        fields: &[(&str, &str)],
+        body: &[u8],
+    ) -> Reply {
         let opaque = self.ask(connection, code, fields, body);
         self.run();
         self.answer(connection, opaque).unwrap()
     }
 
     /// Sends one message with properties, as a client does.
-    pub fn send(&mut self, connection: Connection, topic: &str, queue_id: i32, body: &str, pairs: &[(&str, &str)]) -> Reply {
+    pub fn send(
+        &mut self,
+        connection: Connection,
+        topic: &str,
+        queue_id: i32,
+        body: &str,
+        pairs: &[(&str, &str)],
+    ) -> Reply {
         let opaque = self.ask_send(connection, topic, queue_id, body, pairs);
         self.run();
         self.answer(connection, opaque).unwrap()
     }
 
-    pub fn ask_send(&mut self, connection: Connection, topic: &str, queue_id: i32, body: &str, pairs: &[(&str, &str)]) -> i32 {
+    pub fn ask_send(
+        &mut self,
+        connection: Connection,
+        topic: &str,
+        queue_id: i32,
+        body: &str,
+        pairs: &[(&str, &str)],
+    ) -> i32 {
         let mut text = Vec::new();
         for (name, value) in pairs {
             properties::push(&mut text, name, value);
@@ -263,7 +310,12 @@ impl TestHost {
             ("h", "0"),
             ("i", &text),
         ];
-        self.ask(connection, code::request::SEND_MESSAGE_V2, &fields, body.as_bytes())
+        self.ask(
+            connection,
+            code::request::SEND_MESSAGE_V2,
+            &fields,
+            body.as_bytes(),
+        )
     }
 
     /// Runs until nothing is under way, at the present time; or until the disk crashes.
@@ -292,7 +344,10 @@ impl TestHost {
             if self.now.mono_ms >= end_ms || self.disk.has_crashed() {
                 return;
             }
-            let next_ms = self.engine.deadline_mono_ms().clamp(self.now.mono_ms + 1, end_ms);
+            let next_ms = self
+                .engine
+                .deadline_mono_ms()
+                .clamp(self.now.mono_ms + 1, end_ms);
             self.now.wall_ms += next_ms - self.now.mono_ms;
             self.now.mono_ms = next_ms;
         }
@@ -303,7 +358,10 @@ impl TestHost {
             let (io, events) = (self.io.clone(), self.events.clone());
             self.tasks.spawn(async move {
                 let result = match io.open(&write.segment.file_name()).await {
-                    Ok(file) => io.write_durable(&file, write.file_offset, &write.bytes).await,
+                    Ok(file) => {
+                        io.write_durable(&file, write.file_offset, &write.bytes)
+                            .await
+                    }
                     Err(error) => Err(error),
                 };
                 events.borrow_mut().push(Event::Write(write.id, result));
@@ -349,13 +407,16 @@ impl TestHost {
 
     /// All visible messages of a queue, oldest first.
     pub fn messages(&mut self, topic: &str, queue_id: i32) -> Vec<Seen> {
-        let Some(queue) = self.log.find_queue(topic, queue_id) else { return Vec::new() };
+        let Some(queue) = self.log.find_queue(topic, queue_id) else {
+            return Vec::new();
+        };
         let mut seen = Vec::new();
         let mut next = self.log.min_offset(queue);
         while next < self.log.max_offset(queue) {
             let mut entries = Vec::new();
             let record = self.log.entries(queue, next, 1, &mut entries);
-            let record = record.and_then(|()| self.log.record(entries[0].position, entries[0].size));
+            let record =
+                record.and_then(|()| self.log.record(entries[0].position, entries[0].size));
             match record {
                 Ok(bytes) => {
                     let (record, _) = Record::parse(&bytes).unwrap();
@@ -368,7 +429,9 @@ impl TestHost {
                         properties: record
                             .properties()
                             .iter()
-                            .map(|(name, value)| (name.to_str().into_owned(), value.to_str().into_owned()))
+                            .map(|(name, value)| {
+                                (name.to_str().into_owned(), value.to_str().into_owned())
+                            })
                             .collect(),
                     });
                     next += 1;

@@ -56,8 +56,13 @@ pub enum RunError {
 
 /// What threads tell the one that waits.
 enum News {
-    Ready { stop: StopHandle },
-    Ended { shard: String, result: Result<(), ShardError> },
+    Ready {
+        stop: StopHandle,
+    },
+    Ended {
+        shard: String,
+        result: Result<(), ShardError>,
+    },
     Signal(i32),
 }
 
@@ -73,7 +78,11 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         true => Some(service::spawn(nameserver_options(config, &directory))?),
         false => None,
     };
-    let mut running = Running { stops: Vec::new(), threads: Vec::new(), nameserver };
+    let mut running = Running {
+        stops: Vec::new(),
+        threads: Vec::new(),
+        nameserver,
+    };
     for (index, options) in shards.into_iter().enumerate() {
         let path = directory.shard(index)?;
         running.spawn(options, path, tell.clone())?;
@@ -110,7 +119,12 @@ struct Running {
 }
 
 impl Running {
-    fn spawn(&mut self, options: ShardOptions, path: std::path::PathBuf, tell: Sender<News>) -> Result<(), RunError> {
+    fn spawn(
+        &mut self,
+        options: ShardOptions,
+        path: std::path::PathBuf,
+        tell: Sender<News>,
+    ) -> Result<(), RunError> {
         let name = options.name.clone();
         let builder = LocalExecutorBuilder::new(Placement::Fixed(options.cpu)).name(&options.name);
         let shard = name.clone();
@@ -122,7 +136,10 @@ impl Running {
             .await;
             let _ = tell.send(News::Ended { shard, result });
         });
-        let thread = spawned.map_err(|error| RunError::Shard { shard: name, cause: ShardError::Executor(error.to_string()) })?;
+        let thread = spawned.map_err(|error| RunError::Shard {
+            shard: name,
+            cause: ShardError::Executor(error.to_string()),
+        })?;
         self.threads.push(thread);
         Ok(())
     }
@@ -135,7 +152,10 @@ impl Running {
                 self.stops.push(stop);
                 return Ok(true);
             }
-            Ok(News::Ended { shard, result: Err(cause) }) => Err(RunError::Shard { shard, cause }),
+            Ok(News::Ended {
+                shard,
+                result: Err(cause),
+            }) => Err(RunError::Shard { shard, cause }),
             Ok(News::Signal(_) | News::Ended { .. }) | Err(_) => Ok(false),
         };
         self.threads.truncate(self.stops.len());
@@ -225,7 +245,9 @@ fn shard_options(config: &Config) -> Result<Vec<ShardOptions>, RunError> {
         let name = config.shard_name(index);
         shards.push(ShardOptions {
             cpu,
-            listen: [ports.main, ports.vip].map(|port| SocketAddr::new(config.listen_address, port)).to_vec(),
+            listen: [ports.main, ports.vip]
+                .map(|port| SocketAddr::new(config.listen_address, port))
+                .to_vec(),
             ha_address: SocketAddr::new(ip, ports.replication),
             nameservers: config.nameservers(),
             register_interval: Duration::from_millis(config.register_interval_ms),
@@ -268,13 +290,17 @@ fn engine_settings(config: &Config, name: &str, store_host: SocketAddr) -> Setti
 /// Every key with its value, as Java properties.
 fn described(config: &Config) -> String {
     let value = |name: &str| config.text(name).unwrap_or_default();
-    KEYS.iter().map(|key| format!("{}={}\n", key.name, value(key.name))).collect()
+    KEYS.iter()
+        .map(|key| format!("{}={}\n", key.name, value(key.name)))
+        .collect()
 }
 
 fn log_options(config: &Config) -> LogOptions {
     let flush = match config.flush {
         Flush::Sync => FlushMode::Sync,
-        Flush::Async => FlushMode::Async { interval_ms: config.flush_interval_ms },
+        Flush::Async => FlushMode::Async {
+            interval_ms: config.flush_interval_ms,
+        },
     };
     let defaults = LogOptions::default();
     LogOptions {

@@ -12,9 +12,11 @@ use std::rc::Rc;
 use std::task::{Poll, Waker as TaskWaker};
 use std::time::Duration;
 
-use corelane_wire::frame::{self, Head, Serialization};
 use corelane_wire::body::TopicRouteData;
-use corelane_wire::header::nameserver::{GetRouteinfoByTopicRequest, RegisterBrokerRequest, UnregisterBrokerRequest};
+use corelane_wire::frame::{self, Head, Serialization};
+use corelane_wire::header::nameserver::{
+    GetRouteinfoByTopicRequest, RegisterBrokerRequest, UnregisterBrokerRequest,
+};
 use corelane_wire::{ExtHeader, Frame, FrameWriter, Text, code};
 use futures_lite::future::or;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
@@ -83,7 +85,12 @@ pub struct Registrar {
 
 impl Registrar {
     /// Starts a task for each NameServer (`host:port`). They wait for the first [`Registrar::publish`].
-    pub fn start(nameservers: &[String], identity: &Identity, interval: Duration, waker: &Waker) -> Self {
+    pub fn start(
+        nameservers: &[String],
+        identity: &Identity,
+        interval: Duration,
+        waker: &Waker,
+    ) -> Self {
         let shared = Rc::new(Shared::default());
         shared.known.borrow_mut().resize(nameservers.len(), None);
         let task = |(index, address): (usize, &String)| {
@@ -98,12 +105,20 @@ impl Registrar {
             glommio::spawn_local(link.run())
         };
         let tasks = nameservers.iter().enumerate().map(task).collect();
-        Self { shared, tasks, reported: 0 }
+        Self {
+            shared,
+            tasks,
+            reported: 0,
+        }
     }
 
     /// Tasks for no NameServer at all.
     pub fn nobody() -> Self {
-        Self { shared: Rc::default(), tasks: Vec::new(), reported: 0 }
+        Self {
+            shared: Rc::default(),
+            tasks: Vec::new(),
+            reported: 0,
+        }
     }
 
     /// This is what the NameServers should know from now on.
@@ -140,7 +155,10 @@ impl Registrar {
 
 /// Where a topic is, as the first NameServer says that knows it.
 pub async fn topic_route(nameservers: &[String], topic: &str) -> Option<TopicRouteData> {
-    let header = GetRouteinfoByTopicRequest { topic: Text::plain(topic), accept_standard_json_only: Some(true) };
+    let header = GetRouteinfoByTopicRequest {
+        topic: Text::plain(topic),
+        accept_standard_json_only: Some(true),
+    };
     let request = request(code::request::GET_ROUTEINFO_BY_TOPIC, 1, &header, &[]);
     for nameserver in nameservers {
         let asked = async {
@@ -258,13 +276,21 @@ async fn call(stream: &mut TcpStream, request: &[u8]) -> io::Result<Vec<u8>> {
         stream.flush().await?;
         let mut bytes = vec![0; 4];
         stream.read_exact(&mut bytes).await?;
-        let len = frame::announced_len(&bytes, MAX_ANSWER).map_err(io::Error::other)?.unwrap_or(4);
+        let len = frame::announced_len(&bytes, MAX_ANSWER)
+            .map_err(io::Error::other)?
+            .unwrap_or(4);
         bytes.resize(len, 0);
         stream.read_exact(&mut bytes[4..]).await?;
         let answer = Frame::parse(&bytes).map_err(io::Error::other)?;
         if answer.code != code::response::SUCCESS {
-            let remark = answer.remark.map(|text| text.to_str().into_owned()).unwrap_or_default();
-            return Err(io::Error::other(format!("the NameServer answered {}: {remark}", answer.code)));
+            let remark = answer
+                .remark
+                .map(|text| text.to_str().into_owned())
+                .unwrap_or_default();
+            return Err(io::Error::other(format!(
+                "the NameServer answered {}: {remark}",
+                answer.code
+            )));
         }
         Ok(answer.body.to_vec())
     };
@@ -280,6 +306,8 @@ async fn resolve(address: &str) -> io::Result<SocketAddr> {
         return Ok(address);
     }
     let name = address.to_owned();
-    let resolved = glommio::executor().spawn_blocking(move || name.to_socket_addrs().map(|mut found| found.next())).await;
+    let resolved = glommio::executor()
+        .spawn_blocking(move || name.to_socket_addrs().map(|mut found| found.next()))
+        .await;
     resolved?.ok_or_else(|| io::Error::other("the name has no address"))
 }
