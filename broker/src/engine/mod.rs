@@ -25,6 +25,7 @@ mod hold;
 mod lock;
 pub mod name;
 pub mod offset;
+mod pop;
 mod position;
 mod pull;
 mod reply;
@@ -60,6 +61,7 @@ use held::HeldReplies;
 use hold::HeldPulls;
 use lock::QueueLocks;
 use offset::Offsets;
+use pop::{Pops, Wait};
 use settings::Settings;
 use stats::Stats;
 use topic::Topics;
@@ -91,6 +93,7 @@ pub struct Engine {
     calls: Calls,
     transactions: Transactions,
     delays: Delays,
+    pops: Pops,
     waiting_reads: HashMap<ReadId, Vec<WaitingRead>>,
     filter_all: Rc<Filter>,
     store_host: Host,
@@ -139,6 +142,7 @@ impl Engine {
             calls: Calls::default(),
             transactions: Transactions::default(),
             delays: Delays::new(&settings),
+            pops: Pops::default(),
             waiting_reads: HashMap::new(),
             filter_all: Rc::new(Filter::All),
             store_host: Host::from(settings.store_host),
@@ -159,6 +163,7 @@ impl Engine {
 
     /// Replay is over and requests will come.
     pub fn started(&mut self, log: &mut Log, now: Now) {
+        self.pops.started(now);
         self.started_wall_ms = now.wall_ms;
         self.topics.started(now.wall_ms);
         self.stats.started(now.wall_ms);
@@ -185,6 +190,7 @@ impl Engine {
         let left = self.clients.closed(connection);
         self.held_pulls.closed(connection);
         self.end_calls_of(turn, connection);
+        self.pops.closed(connection);
         self.after_leaving(turn, &left);
     }
 
@@ -241,6 +247,15 @@ impl Engine {
             request::SEND_REPLY_MESSAGE | request::SEND_REPLY_MESSAGE_V2 => {
                 self.send_reply(turn, &req)
             }
+            request::POP_MESSAGE => self.pop(turn, &req, Wait::asked_if(may_hold)),
+            request::ACK_MESSAGE => self.ack(turn, &req),
+            request::BATCH_ACK_MESSAGE => self.batch_ack(turn, &req),
+            request::CHANGE_MESSAGE_INVISIBLETIME => self.change_invisible(turn, &req),
+            request::NOTIFICATION => self.notification(turn, &req, Wait::asked_if(may_hold)),
+            request::PEEK_MESSAGE => self.peek(turn, &req),
+            request::POLLING_INFO => self.polling_info(turn, &req),
+            request::POP_ROLLBACK => self.pop_rollback(turn, &req),
+            request::QUERY_ASSIGNMENT => self.query_assignment(turn, &req),
             request::HEART_BEAT => self.heartbeat(turn, &req),
             request::UNREGISTER_CLIENT => self.unregister_client(turn, &req),
             request::CHECK_CLIENT_CONFIG => self.check_client_config(turn, &req),
@@ -277,6 +292,7 @@ impl Engine {
             .take_visible(|queue, max_offset| visible.push((queue, max_offset)));
         for (queue, max_offset) in &visible {
             self.wake_queue(turn, *queue, *max_offset);
+            self.wake_pops(turn, *queue);
         }
         self.visible = visible;
     }
@@ -293,6 +309,7 @@ impl Engine {
             self.dispatch(turn, waiting.connection, &waiting.frame, true);
         }
         self.transactions_read(turn, read);
+        self.revive_after_read(turn, read);
     }
 
     /// Does what is due.
@@ -300,6 +317,7 @@ impl Engine {
         self.end_overdue_holds(turn);
         self.end_overdue_calls(turn);
         self.check_transactions(turn);
+        self.pops_on_time(turn);
         self.held.expire(turn.now.mono_ms, turn.out);
         self.deliver_due(turn);
         if self.offsets.is_dirty() && turn.now.mono_ms >= self.next_offset_flush_mono_ms {
@@ -334,10 +352,12 @@ impl Engine {
             .min(registrations)
             .min(work)
             .min(self.next_scan_mono_ms)
+            .min(self.pops.deadline_mono_ms())
     }
 
     /// Writes down what would otherwise wait: the host is about to end.
     pub fn drain(&mut self, turn: &mut Turn<'_>) {
+        self.journal_acks(turn, true);
         self.journal_dirty_offsets(turn);
     }
 

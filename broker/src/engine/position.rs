@@ -83,6 +83,14 @@ impl Engine {
                 ),
             ));
         }
+        if self
+            .offsets
+            .get(&group, &topic, header.queue_id)
+            .is_some_and(|committed| header.commit_offset < committed)
+        {
+            // Only a reset by hand goes back; what was popped before it does not count any more.
+            self.reset_pops(turn, &group, &topic, header.queue_id)?;
+        }
         let changed = self
             .offsets
             .commit(&group, &topic, header.queue_id, header.commit_offset);

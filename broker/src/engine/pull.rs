@@ -395,7 +395,7 @@ impl Engine {
     }
 
     /// The record of an entry, where it passes the filter.
-    fn matching(
+    pub(super) fn matching(
         &mut self,
         turn: &mut Turn<'_>,
         entry: &Entry,

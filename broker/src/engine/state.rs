@@ -137,6 +137,7 @@ impl Engine {
 
     /// Forgets what groups have to do with a topic that is no more.
     fn forget_topic(&mut self, topic: &str) {
+        self.pops.remove_topic(topic);
         self.offsets.remove_topic(topic);
         self.pulled.remove_topic(topic);
         self.resets.remove_topic(topic);
@@ -153,6 +154,7 @@ impl Engine {
 
     /// Forgets what belongs to a group beside its offsets.
     fn forget_group(&mut self, group: &str) {
+        self.pops.remove_group(group);
         self.forbidden.remove_group(group);
         self.stats.remove_group(group);
     }
@@ -205,6 +207,7 @@ impl Engine {
         }
         self.forbidden.snapshot(&mut writer);
         self.transactions.snapshot(&mut writer);
+        self.snapshot_pops(&mut writer);
         writer.finish()
     }
 
@@ -252,7 +255,10 @@ impl Engine {
                     .ok_or("a record of transactions is cut short")?;
             }
             kind if delay::STATE_KINDS.contains(&kind) => self.apply_delay(log, kind, payload)?,
-            other => return Err(format!("unknown kind {other} of state record")),
+            other => match self.apply_pop(other, payload) {
+                Some(applied) => applied?,
+                None => return Err(format!("unknown kind {other} of state record")),
+            },
         }
         Ok(())
     }

@@ -91,6 +91,7 @@ pub struct Seen {
 struct Sent {
     bytes: HashMap<Connection, Vec<u8>>,
     registers: usize,
+    routes: Vec<String>,
 }
 
 impl Output for Sent {
@@ -107,6 +108,7 @@ impl Output for Sent {
         match effect {
             Effect::Register { .. } => self.registers += 1,
             Effect::Configure { .. } => {}
+            Effect::Route { topic } => self.routes.push(topic),
         }
     }
 }
@@ -187,6 +189,13 @@ impl TestHost {
                 out: &mut self.sent,
             },
         )
+    }
+
+    /// Answers what the engine asked NameServers.
+    pub fn give_route(&mut self, route: Option<&corelane_wire::body::TopicRouteData>) {
+        for topic in std::mem::take(&mut self.sent.routes) {
+            self.turn(|engine, turn| engine.on_route(turn, &topic, route));
+        }
     }
 
     pub fn connect(&mut self) -> Connection {

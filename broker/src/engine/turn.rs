@@ -38,6 +38,11 @@ pub enum Effect {
         /// `key=value`, one a line.
         text: String,
     },
+    /// Ask a NameServer where a topic is, and report [`super::Engine::on_route`].
+    Route {
+        /// The topic.
+        topic: String,
+    },
 }
 
 /// Where the bytes of a turn go. Frames of one connection leave in the order in which they were written.

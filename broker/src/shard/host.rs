@@ -20,10 +20,11 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::disk::Disk;
 use super::process::engine_settings;
-use super::register::{Identity, Registrar};
+use super::register::{Identity, Registrar, topic_route};
 use super::sink::{LogBytes, Sink};
 use super::{ShardError, ShardOptions};
 use crate::engine::settings::Settings;
+use corelane_wire::body::TopicRouteData;
 use crate::engine::{Connection, Effect, Engine, Now, Turn};
 use crate::log::{
     self, Io, IoError, JobDone, Log, LogFailure, ReadBuffer, ReadId, SegmentId, WriteId,
@@ -56,6 +57,7 @@ enum Event {
     Job(Box<JobDone>),
     Read(ReadId, Result<ReadBuffer, IoError>),
     SegmentOpen(SegmentId, Result<(), IoError>),
+    Route(String, Option<TopicRouteData>),
 }
 
 type Events = Rc<RefCell<VecDeque<Event>>>;
@@ -365,6 +367,11 @@ impl Host {
                     self.broker
                         .turn(&mut self.net, |engine, turn| engine.on_read(turn, id));
                 }
+                Event::Route(topic, route) => {
+                    self.broker.turn(&mut self.net, |engine, turn| {
+                        engine.on_route(turn, &topic, route.as_ref())
+                    });
+                }
                 Event::SegmentOpen(segment, result) => {
                     self.opening.remove(&segment);
                     if let Err(cause) = result {
@@ -430,6 +437,13 @@ impl Host {
         for effect in std::mem::take(&mut self.broker.effects) {
             match effect {
                 Effect::Register { .. } => register = true,
+                Effect::Route { topic } => {
+                    let nameservers = self.options.nameservers.clone();
+                    self.spawn(async move {
+                        let route = topic_route(&nameservers, &topic).await;
+                        Event::Route(topic, route)
+                    });
+                }
                 Effect::Configure { to, text } => {
                     let outcome = self.configure(&text);
                     self.broker.turn(&mut self.net, |engine, turn| {

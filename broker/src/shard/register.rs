@@ -12,8 +12,11 @@ use std::rc::Rc;
 use std::task::{Poll, Waker as TaskWaker};
 use std::time::Duration;
 
+use corelane_wire::body::TopicRouteData;
 use corelane_wire::frame::{self, Head, Serialization};
-use corelane_wire::header::nameserver::{RegisterBrokerRequest, UnregisterBrokerRequest};
+use corelane_wire::header::nameserver::{
+    GetRouteinfoByTopicRequest, RegisterBrokerRequest, UnregisterBrokerRequest,
+};
 use corelane_wire::{ExtHeader, Frame, FrameWriter, Text, code};
 use futures_lite::future::or;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
@@ -150,6 +153,27 @@ impl Registrar {
     }
 }
 
+/// Where a topic is, as the first NameServer says that knows it.
+pub async fn topic_route(nameservers: &[String], topic: &str) -> Option<TopicRouteData> {
+    let header = GetRouteinfoByTopicRequest {
+        topic: Text::plain(topic),
+        accept_standard_json_only: Some(true),
+    };
+    let request = request(code::request::GET_ROUTEINFO_BY_TOPIC, 1, &header, &[]);
+    for nameserver in nameservers {
+        let asked = async {
+            let mut stream = TcpStream::connect(resolve(nameserver).await?).await?;
+            stream.set_nodelay(true)?;
+            TopicRouteData::from_json(&call(&mut stream, &request).await?).map_err(io::Error::other)
+        };
+        match asked.await {
+            Ok(route) => return Some(route),
+            Err(error) => tracing::debug!(%nameserver, topic, %error, "no route"),
+        }
+    }
+    None
+}
+
 /// The way to one NameServer.
 struct Link {
     shared: Rc<Shared>,
@@ -201,7 +225,8 @@ impl Link {
             })
             .await;
         }
-        call(&mut stream, &self.unregister(opaque + 1)).await
+        call(&mut stream, &self.unregister(opaque + 1)).await?;
+        Ok(())
     }
 
     fn register(&self, opaque: i32, body: &[u8]) -> Vec<u8> {
@@ -244,8 +269,8 @@ fn request<'h>(code: i32, opaque: i32, header: &impl ExtHeader<'h>, body: &[u8])
     bytes
 }
 
-/// Sends a request and waits for SUCCESS.
-async fn call(stream: &mut TcpStream, request: &[u8]) -> io::Result<()> {
+/// Sends a request, waits for SUCCESS and gives the answer's body.
+async fn call(stream: &mut TcpStream, request: &[u8]) -> io::Result<Vec<u8>> {
     let answered = async {
         stream.write_all(request).await?;
         stream.flush().await?;
@@ -267,7 +292,7 @@ async fn call(stream: &mut TcpStream, request: &[u8]) -> io::Result<()> {
                 answer.code
             )));
         }
-        Ok(())
+        Ok(answer.body.to_vec())
     };
     or(answered, async {
         Timer::new(ANSWER_WAIT).await;

@@ -56,7 +56,7 @@ impl Output for Wires {
     fn effect(&mut self, effect: Effect) {
         match effect {
             Effect::Register { version } => self.registrations = version,
-            Effect::Configure { .. } => {}
+            Effect::Configure { .. } | Effect::Route { .. } => {}
         }
     }
 }

@@ -43,6 +43,8 @@ impl Engine {
             request::GET_CONSUME_STATS => self.consume_stats(turn, req),
             request::QUERY_TOPIC_CONSUME_BY_WHO => self.groups_of_topic(turn, req),
             request::QUERY_TOPICS_BY_CONSUMER => self.topics_of_group(turn, req),
+            request::SET_MESSAGE_REQUEST_MODE => self.set_request_mode(turn, req),
+            request::GET_ALL_MESSAGE_REQUEST_MODE => self.all_request_modes(turn, req),
             request::GET_BROKER_RUNTIME_INFO => self.runtime_info(turn, req),
             request::GET_BROKER_CONFIG => self.broker_config(turn, req),
             request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST => self.update_group_list(turn, req),

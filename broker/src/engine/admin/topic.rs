@@ -134,6 +134,7 @@ impl Engine {
         let queues: Vec<_> = (0..count)
             .filter_map(|queue_id| turn.log.find_queue(&topic, queue_id))
             .collect();
+        let groups: Vec<String> = self.offsets.groups(&topic).map(str::to_owned).collect();
         let Some(end) = self.delete_topic(turn, &topic)? else {
             turn.answer_ok(req.to);
             return Ok(());
@@ -141,6 +142,7 @@ impl Engine {
         for queue in queues {
             self.wake_all_of(turn, queue);
         }
+        self.after_topic_is_gone(turn, &topic, &groups);
         turn.out.effect(Effect::Register {
             version: self.topics.version(),
         });
