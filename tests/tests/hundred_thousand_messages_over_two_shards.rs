@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use corelane_tests::client::Failed;
 use corelane_tests::{
-    Client, Cluster, Consumer, Language, Options, Sent, Stream, eventually, in_java_and_go, ledger,
+    Client, Cluster, Consumer, Failed, Language, Options, Sent, Stream, eventually, in_java_and_go,
+    ledger,
 };
 
 in_java_and_go!(in_peace, through_kill_9);
