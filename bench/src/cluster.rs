@@ -105,8 +105,7 @@ impl Wanted {
         topic: &str,
     ) -> Result<TopicRouteData, BenchError> {
         let nothing = |_: &mut FrameWriter<'_>| {};
-        let answer =
-            nameserver.request(request::GET_BROKER_CLUSTER_INFO, nothing, &[], TIMEOUT)?;
+        let answer = nameserver.request(request::GET_BROKER_CLUSTER_INFO, nothing, &[], TIMEOUT)?;
         let info = ClusterInfo::from_json(answer.body)
             .map_err(|error| BenchError::Settings(format!("the cluster's members: {error}")))?;
         let masters: Vec<&String> = info
@@ -206,10 +205,7 @@ impl Cluster {
     }
 }
 
-fn route(
-    nameserver: &mut Connection,
-    topic: &str,
-) -> Result<Option<TopicRouteData>, BenchError> {
+fn route(nameserver: &mut Connection, topic: &str) -> Result<Option<TopicRouteData>, BenchError> {
     let header = GetRouteinfoByTopicRequest {
         topic: Text::plain(topic),
         accept_standard_json_only: Some(true),
@@ -228,11 +224,7 @@ fn route(
     }
 }
 
-fn create_topic(
-    connection: &mut Connection,
-    topic: &str,
-    queues: u32,
-) -> Result<(), BenchError> {
+fn create_topic(connection: &mut Connection, topic: &str, queues: u32) -> Result<(), BenchError> {
     let header = UpdateAndCreateTopicRequest {
         topic: Text::plain(topic),
         default_topic: Text::plain("TBW102"),

@@ -18,7 +18,9 @@ impl CpuTimes {
     /// Of the calling thread; zeros where the kernel does not keep them.
     pub fn of_this_thread() -> Self {
         let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-        let mut numbers = text.split_whitespace().map(|number| number.parse().unwrap_or(0));
+        let mut numbers = text
+            .split_whitespace()
+            .map(|number| number.parse().unwrap_or(0));
         Self {
             ran_ns: numbers.next().unwrap_or(0),
             kept_waiting_ns: numbers.next().unwrap_or(0),

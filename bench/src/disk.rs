@@ -75,8 +75,15 @@ fn measure_all(
                     Kind::WrittenAhead | Kind::Read => written(path, file_bytes, kind),
                 }
                 .map_err(failed())?;
-                let text = one(file, kind, block_bytes, *depth, file_bytes, settings.duration)
-                    .map_err(failed())?;
+                let text = one(
+                    file,
+                    kind,
+                    block_bytes,
+                    *depth,
+                    file_bytes,
+                    settings.duration,
+                )
+                .map_err(failed())?;
                 line(text)?;
             }
         }

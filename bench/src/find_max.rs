@@ -69,7 +69,11 @@ mod tests {
     /// A broker whose latency jumps above a rate.
     fn outcome(rate: f64, capacity: f64) -> Outcome {
         let mut histogram = latencies();
-        let latency_ns = if rate <= capacity { 1_000_000 } else { 9_000_000 };
+        let latency_ns = if rate <= capacity {
+            1_000_000
+        } else {
+            9_000_000
+        };
         histogram.record_n(latency_ns, 100).unwrap();
         let mut gathered = Gathered::default();
         gathered.add(Slice {
@@ -112,7 +116,10 @@ mod tests {
             })
             .unwrap();
             let rate = found.tracks[0].requests_per_second;
-            assert!(rate <= capacity + 1.0 && rate > capacity / 1.04 - 1.0, "{rate}");
+            assert!(
+                rate <= capacity + 1.0 && rate > capacity / 1.04 - 1.0,
+                "{rate}"
+            );
             assert!(runs < 30, "{runs}");
         }
     }

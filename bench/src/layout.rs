@@ -1,9 +1,10 @@
 //! Which thread has which connections, and which connection has which queues.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::error::BenchError;
-use crate::plan::{ProducerPlan, PullRange, PullerPlan, Queue, ThreadPlan, share};
+use crate::plan::{IdlerPlan, ProducerPlan, PullRange, PullerPlan, Queue, ThreadPlan, share};
 
 /// How many connections there are.
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +13,10 @@ pub struct Connections {
     pub producers: usize,
     /// Those that pull, for each broker.
     pub consumers_per_broker: usize,
+    /// Those that are only kept alive, in all.
+    pub idlers: usize,
+    /// How often those send a heartbeat.
+    pub heartbeat: Duration,
 }
 
 /// Lays out so many threads, or as many as have something to do.
@@ -25,7 +30,10 @@ pub fn lay_out(
     threads: usize,
 ) -> Result<Vec<ThreadPlan>, BenchError> {
     let pulled = !ranges.is_empty();
-    let busiest = connections.producers.max(if pulled { queues.len() } else { 0 });
+    let busiest = connections
+        .producers
+        .max(if pulled { queues.len() } else { 0 })
+        .max(connections.idlers);
     let threads = threads.min(busiest).max(1);
     if pulled && queues.len() < threads {
         return Err(BenchError::Settings(format!(
@@ -54,6 +62,15 @@ pub fn lay_out(
                 stream: stream as u32,
                 broker,
                 queues: of_broker(broker),
+            });
+        }
+        for idler in (number..connections.idlers).step_by(threads) {
+            let part = idler as f64 / connections.idlers as f64;
+            plan.idlers.push(IdlerPlan {
+                number: idler,
+                broker: brokers[idler / threads % brokers.len()],
+                // Heartbeats are spread over the time between two.
+                first_ns: (connections.heartbeat.as_nanos() as f64 * part) as u64,
             });
         }
         for broker in brokers.iter().filter(|_| pulled) {
@@ -103,6 +120,8 @@ mod tests {
     const CONNECTIONS: Connections = Connections {
         producers: 5,
         consumers_per_broker: 2,
+        idlers: 0,
+        heartbeat: Duration::from_secs(30),
     };
 
     #[test]
@@ -139,8 +158,34 @@ mod tests {
     }
 
     #[test]
+    fn heartbeats_are_spread() {
+        let idle = Connections {
+            idlers: 30,
+            producers: 0,
+            ..CONNECTIONS
+        };
+        let plans = lay_out(&queues(2, 1), &[], idle, 3).unwrap();
+        let mut first: Vec<u64> = plans
+            .iter()
+            .flat_map(|plan| {
+                plan.idlers
+                    .iter()
+                    .map(|idler| idler.first_ns / 1_000_000_000)
+            })
+            .collect();
+        first.sort_unstable();
+        assert_eq!(first, (0..30).collect::<Vec<_>>());
+        let of_first = |idler: &&IdlerPlan| idler.broker == 0;
+        let idlers = plans.iter().flat_map(|plan| &plan.idlers);
+        assert_eq!(idlers.filter(of_first).count(), 15);
+    }
+
+    #[test]
     fn more_threads_than_work_are_not_made() {
-        assert_eq!(lay_out(&queues(1, 4), &[], CONNECTIONS, 9).unwrap().len(), 5);
+        assert_eq!(
+            lay_out(&queues(1, 4), &[], CONNECTIONS, 9).unwrap().len(),
+            5
+        );
         let consuming = Connections {
             producers: 0,
             ..CONNECTIONS

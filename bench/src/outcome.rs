@@ -155,6 +155,8 @@ impl Generator {
             Some("others had its core: give it cores of its own with --cores".to_owned())
         } else if used > 0.95 {
             Some("it had no time left: give it more --threads".to_owned())
+        } else if lateness_p99_ns > 1_000_000 && kept_waiting > 0.01 {
+            Some("it could not keep its schedule, as others had its core".to_owned())
         } else if lateness_p99_ns > 1_000_000 {
             Some("it could not keep its schedule: give it more --threads".to_owned())
         } else {
@@ -278,7 +280,11 @@ impl fmt::Display for Outcome {
             write_track(out, track)?;
         }
         if let Some(findings) = &self.findings {
-            let verdict = if findings.is_clean() { "clean" } else { "NOT CLEAN" };
+            let verdict = if findings.is_clean() {
+                "clean"
+            } else {
+                "NOT CLEAN"
+            };
             writeln!(
                 out,
                 "check    {verdict}: {} acknowledged, {} arrived, {} lost, {} duplicates, {} misplaced, {} out of order, {} damaged, {} without an acknowledgement ({} allowed)",
@@ -417,7 +423,10 @@ mod tests {
         let near = |ns: u64, wanted: u64| ns.abs_diff(wanted) < wanted / 500;
         assert!(near(track.latency.p50_ns, 3_000_000), "{:?}", track.latency);
         assert!(near(track.latency.max_ns, 5_000_000), "{:?}", track.latency);
-        assert_eq!(track.buckets.iter().map(|bucket| bucket.1).sum::<u64>(), 400);
+        assert_eq!(
+            track.buckets.iter().map(|bucket| bucket.1).sum::<u64>(),
+            400
+        );
     }
 
     #[test]
@@ -431,8 +440,16 @@ mod tests {
         };
         let on_time = latencies();
         assert_eq!(Generator::new(thread(0.6, 0.0), &on_time).limited, None);
-        assert!(Generator::new(thread(0.99, 0.0), &on_time).limited.is_some());
-        assert!(Generator::new(thread(0.5, 0.48), &on_time).limited.is_some());
+        assert!(
+            Generator::new(thread(0.99, 0.0), &on_time)
+                .limited
+                .is_some()
+        );
+        assert!(
+            Generator::new(thread(0.5, 0.48), &on_time)
+                .limited
+                .is_some()
+        );
         let mut late = latencies();
         late.record_n(5_000_000, 10).unwrap();
         assert!(Generator::new(thread(0.2, 0.0), &late).limited.is_some());
@@ -443,7 +460,7 @@ mod tests {
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1_234_567), "1,234,567");
-        assert_eq!(ms(70_500), "0.071 ms");
+        assert_eq!(ms(70_600), "0.071 ms");
         assert_eq!(ms(12_345_678), "12.3 ms");
     }
 }

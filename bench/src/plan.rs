@@ -5,7 +5,7 @@ use std::time::Duration;
 use corelane_wire::frame::Serialization;
 
 use crate::clock::Clock;
-use crate::schedule::Arrivals;
+use crate::schedule::{Arrivals, Segment};
 use crate::sizes::Sizes;
 use crate::template::PullLimits;
 
@@ -52,6 +52,8 @@ pub struct Plan {
     pub duration: Duration,
     /// How long to wait for answers and messages when all was sent.
     pub drain: Duration,
+    /// How often a connection that is only kept alive sends a heartbeat.
+    pub heartbeat: Duration,
     /// Never wait in the kernel.
     pub spin: bool,
 }
@@ -61,8 +63,8 @@ pub struct Plan {
 pub struct Sending {
     /// The producer group.
     pub group: String,
-    /// Sizes of bodies.
-    pub sizes: Sizes,
+    /// Sizes of bodies: in each segment of the schedule its own, or one for all.
+    pub sizes: Vec<Sizes>,
     /// Messages a request, if they go as batches.
     pub batch: Option<usize>,
     /// Most requests that wait for an answer on a connection.
@@ -77,8 +79,6 @@ pub struct Sending {
     pub stamped: bool,
     /// Spacing in an open loop.
     pub arrivals: Arrivals,
-    /// How long the rate grows.
-    pub ramp: Duration,
 }
 
 /// What happens to messages that were pulled.
@@ -123,8 +123,10 @@ pub struct ThreadPlan {
     pub producers: Vec<ProducerPlan>,
     /// Connections that pull.
     pub pullers: Vec<PullerPlan>,
-    /// Requests a second in an open loop.
-    pub rate: Option<f64>,
+    /// Connections that are only kept alive.
+    pub idlers: Vec<IdlerPlan>,
+    /// The rates of an open loop.
+    pub schedule: Option<Vec<Segment>>,
     /// How many requests are sent in all, if not only time ends it.
     pub requests: Option<u64>,
 }
@@ -138,6 +140,17 @@ pub struct ProducerPlan {
     pub broker: usize,
     /// The queues that it sends to in turn, as numbers in [`Plan::queues`].
     pub queues: Vec<usize>,
+}
+
+/// A connection that only sends heartbeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdlerPlan {
+    /// Its number in the run.
+    pub number: usize,
+    /// Its broker.
+    pub broker: usize,
+    /// How long after the start its first heartbeat is due.
+    pub first_ns: u64,
 }
 
 /// A connection that pulls.
@@ -180,7 +193,10 @@ mod tests {
     #[test]
     fn everybody_gets_a_share_and_everything_is_taken() {
         assert_eq!(share(&[1, 2, 3], 2), [vec![1, 3], vec![2]]);
-        assert_eq!(share(&[1, 2], 5), [vec![1], vec![2], vec![1], vec![2], vec![1]]);
+        assert_eq!(
+            share(&[1, 2], 5),
+            [vec![1], vec![2], vec![1], vec![2], vec![1]]
+        );
         assert_eq!(share::<i32>(&[], 2), [Vec::<i32>::new(), Vec::new()]);
     }
 }

@@ -1,7 +1,9 @@
 //! A connection that sends: its requests in flight, and what their answers mean.
 
-use corelane_wire::Frame;
+use std::ops::Range;
+
 use corelane_wire::ExtHeader;
+use corelane_wire::Frame;
 use corelane_wire::code::response;
 use corelane_wire::header::send::SendMessageResponse;
 
@@ -10,6 +12,8 @@ use crate::measure::{Recorder, Track};
 use crate::plan::{Plan, ProducerPlan};
 use crate::random::Random;
 use crate::reply::Reply;
+use crate::schedule::Intended;
+use crate::sizes::Sizes;
 use crate::template::{
     Batch, Born, FIRST_OPAQUE, OPAQUE_BITS, SendBody, SendHeader, Shape, Target, Values, push_send,
 };
@@ -29,6 +33,8 @@ pub struct Templates {
     /// By queue, then by tag; empty for queues that the thread does not send to.
     headers: Vec<Vec<SendHeader>>,
     bodies: Vec<SendBody>,
+    /// Which bodies belong to each segment of the schedule.
+    segments: Vec<Range<usize>>,
 }
 
 impl Templates {
@@ -59,35 +65,59 @@ impl Templates {
                 queue_id: of.id,
                 broker_name: plan.brokers[of.broker].name.as_deref(),
             };
-            let make = |shape| {
-                SendHeader::new(plan.serialization, target, shape, sending.batch.is_some())
-            };
+            let make =
+                |shape| SendHeader::new(plan.serialization, target, shape, sending.batch.is_some());
             headers[*queue] = shapes.iter().map(make).collect();
         }
+        let mut templates = Self {
+            headers,
+            bodies: Vec::new(),
+            segments: Vec::new(),
+        };
+        let budget = BODIES_BYTES / sending.sizes.len().max(1);
         let mut random = Random::new(plan.run.into());
+        for sizes in &sending.sizes {
+            let start = templates.bodies.len();
+            templates.add_bodies(plan, sizes, &shapes, budget, &mut random);
+            templates.segments.push(start..templates.bodies.len());
+        }
+        templates
+    }
+
+    fn add_bodies(
+        &mut self,
+        plan: &Plan,
+        sizes: &Sizes,
+        shapes: &[Shape],
+        budget: usize,
+        random: &mut Random,
+    ) {
+        let sending = &plan.sending;
         let messages = sending.batch.unwrap_or(1);
-        let each = sending.sizes.max().max(1) * messages;
-        let wanted = match (sending.sizes.single(), sending.stamped) {
+        let each = sizes.max().max(1) * messages;
+        let wanted = match (sizes.single(), sending.stamped) {
             (Some(_), false) => shapes.len(),
             (Some(_), true) => shapes.len().max(8),
             (None, _) => BODIES,
         };
-        let count = wanted.min((BODIES_BYTES / each).max(1));
         let batch = Batch {
             is_batch: sending.batch.is_some(),
             stamped: sending.stamped,
         };
-        let bodies = (0..count).map(|number| {
-            let sizes: Vec<usize> = (0..messages)
-                .map(|_| sending.sizes.pick(&mut random))
-                .collect();
+        for number in 0..wanted.min((budget / each).max(1)) {
+            let picked: Vec<usize> = (0..messages).map(|_| sizes.pick(random)).collect();
+            let seed = (self.bodies.len() * messages) as u32;
             let shape = &shapes[number % shapes.len()];
-            SendBody::new(plan.run, (number * messages) as u32, &sizes, shape, batch)
-        });
-        Self {
-            bodies: bodies.collect(),
-            headers,
+            self.bodies
+                .push(SendBody::new(plan.run, seed, &picked, shape, batch));
         }
+    }
+
+    /// The number of the body for the `turn`th request of a segment.
+    #[inline]
+    fn body(&self, segment: usize, turn: usize) -> usize {
+        let range = &self.segments[segment.min(self.segments.len() - 1)];
+        range.start + turn % range.len()
     }
 }
 
@@ -151,8 +181,9 @@ impl Producer {
         templates: &Templates,
         born: &Born,
         out: &mut Vec<u8>,
-        intended_ns: u64,
+        intended: Intended,
     ) {
+        let intended_ns = intended.at_ns;
         let Some(slot_number) = self.free.pop() else {
             return;
         };
@@ -161,7 +192,7 @@ impl Producer {
         let queue_turn = turn % self.queues.len();
         let (queue, floor) = self.queues[queue_turn];
         let headers = &templates.headers[queue];
-        let body_number = turn % templates.bodies.len();
+        let body_number = templates.body(intended.segment, turn);
         let body = &templates.bodies[body_number];
         let slot = &mut self.slots[slot_number as usize];
         let generation = (slot.opaque - FIRST_OPAQUE).max(0) >> SLOT_BITS;
@@ -179,7 +210,11 @@ impl Producer {
             opaque: slot.opaque,
             stream: self.stream.into(),
             unique: self.seq,
-            key: if self.keys == 0 { 0 } else { self.seq % self.keys },
+            key: if self.keys == 0 {
+                0
+            } else {
+                self.seq % self.keys
+            },
             seq: self.seq,
             sent_ns: intended_ns,
         };

@@ -69,7 +69,9 @@ impl Puller {
             })
             .collect();
         let is_done = |queue: &QueueState| queue.end.is_some_and(|end| queue.offset >= end);
-        let due: Vec<usize> = (0..queues.len()).filter(|at| !is_done(&queues[*at])).collect();
+        let due: Vec<usize> = (0..queues.len())
+            .filter(|at| !is_done(&queues[*at]))
+            .collect();
         Self {
             finished: queues.len() - due.len(),
             due,
@@ -116,7 +118,8 @@ impl Puller {
         recorder: &mut Recorder,
         checker: &mut Checker,
     ) -> Result<bool, String> {
-        let at = (reply.opaque.wrapping_sub(FIRST_OPAQUE) as u32 & ((1 << QUEUE_BITS) - 1)) as usize;
+        let at =
+            (reply.opaque.wrapping_sub(FIRST_OPAQUE) as u32 & ((1 << QUEUE_BITS) - 1)) as usize;
         let Some(queue) = self.queues.get_mut(at) else {
             return Ok(false);
         };

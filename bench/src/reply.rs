@@ -92,7 +92,10 @@ fn integer(bytes: &[u8]) -> (Option<i32>, &[u8]) {
         Some(digits) => (true, digits),
         None => (false, bytes),
     };
-    let len = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let len = digits
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
     let value = digits[..len]
         .iter()
         .try_fold(0i32, |value, digit| {

@@ -5,6 +5,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use crate::check::Findings;
 use crate::error::BenchError;
 use crate::live::Live;
@@ -26,6 +28,7 @@ pub fn run(
     threads: &[ThreadPlan],
     quiet: bool,
 ) -> Result<Outcome, BenchError> {
+    allow_connections();
     let (slice_sender, slices) = mpsc::channel();
     let (ready_sender, ready) = mpsc::channel();
     let mut gathering = Gathering::default();
@@ -64,7 +67,17 @@ pub fn run(
         Ok::<_, BenchError>((window, reports))
     })?;
     live.end();
-    Ok(outcome(workload, plan, threads, window, gathering, &reports))
+    Ok(outcome(
+        workload, plan, threads, window, gathering, &reports,
+    ))
+}
+
+/// Raises the soft bound on open files to the hard one: most shells set one that a thousand connections exceed.
+fn allow_connections() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Where it fails, connecting says so.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 fn window(plan: &Plan) -> Window {
@@ -92,19 +105,31 @@ impl Gathering {
             match slices.recv_timeout(Duration::from_nanos(wait_ns)) {
                 Ok(slice) => self.tracks.entry(slice.track).or_default().add(slice),
                 Err(RecvTimeoutError::Timeout) => {
-                    if window.from_ns + second * SLICE_NS < window.to_ns {
-                        let points: Vec<_> = self
-                            .tracks
-                            .iter()
-                            .map(|(track, gathered)| (*track, gathered.point(second)))
-                            .collect();
-                        live.show(&points);
-                    }
+                    self.show(second, window, live);
                     second += 1;
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    // The last seconds are complete without the grace.
+                    while window.from_ns + (second + 1) * SLICE_NS <= plan.clock.now_ns() {
+                        self.show(second, window, live);
+                        second += 1;
+                    }
+                    return;
+                }
             }
         }
+    }
+
+    fn show(&self, second: u64, window: Window, live: &Live) {
+        if window.from_ns + second * SLICE_NS >= window.to_ns {
+            return;
+        }
+        let points: Vec<_> = self
+            .tracks
+            .iter()
+            .map(|(track, gathered)| (*track, gathered.point(second)))
+            .collect();
+        live.show(&points);
     }
 }
 

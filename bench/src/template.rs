@@ -401,7 +401,8 @@ impl Opaque {
     }
 }
 
-fn head(serialization: Serialization, code: i32) -> Head<'static> {
+/// The head of a request, with [`FIRST_OPAQUE`].
+pub(crate) fn head(serialization: Serialization, code: i32) -> Head<'static> {
     Head {
         serialization,
         code,

@@ -4,23 +4,26 @@
 //! when all connections are full they leave later, and their latency still counts from then. The thread keeps account of
 //! its own time, so that a run can say whether the generator was what limited it.
 
+use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use corelane_wire::code::response;
 use corelane_wire::frame::{FrameError, split};
 use hdrhistogram::Histogram;
 
 use crate::check::{Checker, Findings};
 use crate::cpu::{self, CpuTimes};
 use crate::error::BenchError;
-use crate::measure::{Recorder, Slice, Window, latencies};
+use crate::idler::Idler;
+use crate::measure::{Recorder, Slice, Track, Window, latencies};
 use crate::plan::{Plan, ThreadPlan};
 use crate::producer::{Producer, Templates};
 use crate::puller::Puller;
 use crate::reply;
 use crate::ring::{Event, Sockets};
-use crate::schedule::Schedule;
+use crate::schedule::{Intended, Schedule};
 use crate::template::Born;
 
 /// The largest frame that a broker may send.
@@ -33,6 +36,7 @@ const TICK: Duration = Duration::from_millis(50);
 const SPIN_NS: u64 = 20_000;
 
 const PRODUCER_INBOX_BYTES: usize = 64 << 10;
+const IDLER_INBOX_BYTES: usize = 2 << 10;
 const PULLER_INBOX_BYTES: usize = 2 << 20;
 
 /// What became of a thread's time within the window.
@@ -68,6 +72,7 @@ pub struct ThreadReport {
 enum Role {
     Producer(usize),
     Puller(usize),
+    Idler(usize),
 }
 
 struct Worker<'a> {
@@ -77,6 +82,9 @@ struct Worker<'a> {
     roles: Vec<Role>,
     producers: Vec<(usize, Producer)>,
     pullers: Vec<(usize, Puller)>,
+    idlers: Vec<(usize, Idler)>,
+    /// Idlers in the order of their next heartbeat.
+    heartbeats: VecDeque<(u64, usize)>,
     templates: Templates,
     recorder: Recorder,
     checker: Checker,
@@ -118,8 +126,9 @@ pub fn run(
 fn pin(thread: &ThreadPlan) -> Result<(), BenchError> {
     cpu::wake_in_time();
     match thread.core {
-        Some(core) => cpu::pin(core)
-            .map_err(BenchError::io(format!("cannot pin a thread to core {core}"))),
+        Some(core) => cpu::pin(core).map_err(BenchError::io(format!(
+            "cannot pin a thread to core {core}"
+        ))),
         None => Ok(()),
     }
 }
@@ -130,11 +139,12 @@ struct Connected {
     roles: Vec<Role>,
     producers: Vec<(usize, Producer)>,
     pullers: Vec<(usize, Puller)>,
+    idlers: Vec<(usize, Idler)>,
 }
 
 impl Connected {
     fn new(plan: &Plan, thread: &ThreadPlan) -> Result<Self, BenchError> {
-        let count = thread.producers.len() + thread.pullers.len();
+        let count = thread.producers.len() + thread.pullers.len() + thread.idlers.len();
         let ring = "cannot set up io_uring (is it allowed here? sysctl kernel.io_uring_disabled)";
         let mut sockets = Sockets::new(count).map_err(BenchError::io(ring))?;
         let mut roles = Vec::with_capacity(count);
@@ -157,11 +167,18 @@ impl Connected {
             roles.push(Role::Puller(pullers.len()));
             pullers.push((socket, Puller::new(plan, puller)));
         }
+        let mut idlers = Vec::new();
+        for idler in &thread.idlers {
+            let socket = add(idler.broker, IDLER_INBOX_BYTES)?;
+            roles.push(Role::Idler(idlers.len()));
+            idlers.push((socket, Idler::new(plan, idler)));
+        }
         Ok(Self {
             sockets,
             roles,
             producers,
             pullers,
+            idlers,
         })
     }
 }
@@ -174,12 +191,17 @@ impl<'a> Worker<'a> {
         window: Window,
         slices: Sender<Slice>,
     ) -> Self {
-        let schedule = thread.rate.map(|rate| {
+        let schedule = thread.schedule.clone().map(|segments| {
             let seed = u64::from(plan.run) + thread.core.unwrap_or(0) as u64;
-            let ramp_ns = plan.sending.ramp.as_nanos() as u64;
-            let arrivals = plan.sending.arrivals;
-            Schedule::new(arrivals, rate, window.start_ns, ramp_ns, seed)
+            Schedule::new(plan.sending.arrivals, segments, window.start_ns, seed)
         });
+        let mut heartbeats: Vec<(u64, usize)> = thread
+            .idlers
+            .iter()
+            .enumerate()
+            .map(|(at, idler)| (window.start_ns + idler.first_ns, at))
+            .collect();
+        heartbeats.sort_unstable();
         let mut checker = Checker::default();
         if plan.pulling.reading.checks() {
             for range in thread.pullers.iter().flat_map(|puller| &puller.queues) {
@@ -195,6 +217,8 @@ impl<'a> Worker<'a> {
             roles: connected.roles,
             producers: connected.producers,
             pullers: connected.pullers,
+            idlers: connected.idlers,
+            heartbeats: heartbeats.into(),
             recorder: Recorder::new(window, slices),
             checker,
             schedule,
@@ -264,7 +288,8 @@ impl<'a> Worker<'a> {
         let closed = !self.roles.is_empty() && self.closed.len() == self.roles.len();
         let sent = self.requests_left == 0 || self.producers.is_empty();
         let pulled = self.pullers.iter().all(|(_, puller)| puller.is_finished());
-        closed || sent && (pulled || !self.producers.is_empty())
+        let works = !self.producers.is_empty() || !self.pullers.is_empty();
+        closed || works && sent && (pulled || !self.producers.is_empty())
     }
 
     /// Whether all answers are there, and all messages that are waited for.
@@ -277,7 +302,7 @@ impl<'a> Worker<'a> {
 
     /// Sends what is to be sent now; whether that was anything.
     fn send(&mut self, now_ns: u64) -> bool {
-        let mut sent = false;
+        let mut sent = self.send_heartbeats(now_ns);
         for (socket, puller) in &mut self.pullers {
             if puller.is_due() && !self.sockets.is_closed(*socket) {
                 puller.pull(self.sockets.out(*socket), now_ns);
@@ -288,6 +313,10 @@ impl<'a> Worker<'a> {
             return sent;
         }
         let born = Born::at(now_ns);
+        let at_once = Intended {
+            at_ns: now_ns,
+            segment: 0,
+        };
         let Some(schedule) = &mut self.schedule else {
             for (socket, producer) in &mut self.producers {
                 let room = (producer.room() as u64).min(self.requests_left);
@@ -296,7 +325,7 @@ impl<'a> Worker<'a> {
                 }
                 let out = self.sockets.out(*socket);
                 for _ in 0..room {
-                    producer.send(&self.templates, &born, out, now_ns);
+                    producer.send(&self.templates, &born, out, at_once);
                 }
                 self.requests_left -= room;
                 sent = true;
@@ -316,17 +345,39 @@ impl<'a> Worker<'a> {
                 break;
             };
             self.next_producer = (chosen + 1) % count;
-            let intended_ns = schedule.take();
+            let intended = schedule.take();
             if !self.blocked {
-                self.lateness.saturating_record(now_ns - intended_ns);
+                self.lateness.saturating_record(now_ns - intended.at_ns);
             }
             let (socket, producer) = &mut self.producers[chosen];
-            producer.send(&self.templates, &born, self.sockets.out(*socket), intended_ns);
+            producer.send(&self.templates, &born, self.sockets.out(*socket), intended);
             self.requests_left -= 1;
             sent = true;
         }
         if schedule.next_ns() > now_ns {
             self.blocked = false;
+        }
+        sent
+    }
+
+    fn send_heartbeats(&mut self, now_ns: u64) -> bool {
+        let mut sent = false;
+        while let Some((due_ns, at)) = self
+            .heartbeats
+            .pop_front_if(|(due_ns, _)| *due_ns <= now_ns)
+        {
+            let (socket, idler) = &mut self.idlers[at];
+            if self.sockets.is_closed(*socket) {
+                continue;
+            }
+            if idler.beat(self.sockets.out(*socket), due_ns) {
+                sent = true;
+            } else {
+                self.recorder
+                    .failed(Track::Heartbeat, now_ns, response::RPC_TIME_OUT);
+            }
+            let interval_ns = self.plan.heartbeat.as_nanos() as u64;
+            self.heartbeats.push_back((due_ns + interval_ns, at));
         }
         sent
     }
@@ -384,6 +435,7 @@ impl<'a> Worker<'a> {
                     &mut self.recorder,
                     &mut self.checker,
                 ),
+                Role::Idler(at) => self.idlers[at].1.reply(&reply, now_ns, &mut self.recorder),
                 Role::Puller(at) => self.pullers[at]
                     .1
                     .reply(&reply, frame, now_ns, &mut self.recorder, &mut self.checker)

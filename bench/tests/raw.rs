@@ -18,7 +18,7 @@ use corelane_bench::outcome::Outcome;
 use corelane_bench::plan::{Broker, Plan, Pulling, Queue, Reading, Sending};
 use corelane_bench::raw::{Mode, RawServer, RawSettings};
 use corelane_bench::run::run;
-use corelane_bench::schedule::Arrivals;
+use corelane_bench::schedule::{Arrivals, Segment};
 use corelane_bench::template::PullLimits;
 use corelane_wire::frame::Serialization;
 
@@ -65,10 +65,13 @@ fn measure(load: Load) -> Outcome {
     let connections = Connections {
         producers: 8,
         consumers_per_broker: 0,
+        idlers: 100,
+        heartbeat: Duration::from_millis(200),
     };
     let mut threads = lay_out(&queues, &[], connections, load.threads).unwrap();
     for thread in &mut threads {
-        thread.rate = load.rate.map(|rate| rate / load.threads as f64);
+        let steady = |rate| vec![Segment::steady(rate / load.threads as f64, f64::INFINITY)];
+        thread.schedule = load.rate.map(steady);
         thread.requests = load.requests;
     }
     let plan = Plan {
@@ -82,7 +85,7 @@ fn measure(load: Load) -> Outcome {
         queues,
         sending: Sending {
             group: "group".to_owned(),
-            sizes: load.size.parse().unwrap(),
+            sizes: vec![load.size.parse().unwrap()],
             batch: load.batch,
             in_flight: 16,
             tags: vec!["red".to_owned(), "green".to_owned()],
@@ -90,7 +93,6 @@ fn measure(load: Load) -> Outcome {
             unique: true,
             stamped: true,
             arrivals: Arrivals::Poisson,
-            ramp: Duration::ZERO,
         },
         pulling: Pulling {
             group: String::new(),
@@ -104,6 +106,7 @@ fn measure(load: Load) -> Outcome {
         },
         warm_up: Duration::from_millis(50),
         duration: Duration::from_millis(500),
+        heartbeat: Duration::from_millis(200),
         drain: Duration::from_secs(10),
         spin: false,
     };
@@ -112,6 +115,10 @@ fn measure(load: Load) -> Outcome {
     serving.join().unwrap();
     assert!(outcome.is_good(), "{outcome}");
     assert_eq!(outcome.unexpected, 0);
+    if load.requests.is_none() {
+        let heartbeats = outcome.track(Track::Heartbeat).unwrap().counts;
+        assert!((150..=350).contains(&heartbeats.requests), "{outcome}");
+    }
     outcome
 }
 

@@ -322,3 +322,83 @@ pub(crate) fn no_such_topic(topic: &str) -> ClientError {
         "topic {topic} does not exist: `corelane topic create {topic}` makes it"
     ))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::testing::{answer, serve};
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn nobody() -> String {
+        TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .to_string()
+    }
+
+    #[test]
+    fn another_nameserver_answers_when_one_does_not() {
+        let there = serve(|frame, out| answer(frame, 0, &[], br#"{"topicList":["b","a"]}"#, out));
+        let mut cluster = Cluster::new(&format!("{};{there}", nobody()), SOON).unwrap();
+        let topics: Vec<_> = cluster.topics().unwrap().into_iter().collect();
+        assert_eq!(topics, ["a", "b"]);
+        assert_eq!(cluster.current, 1, "it is asked first from now on");
+        let error = Cluster::new(&nobody(), SOON)
+            .unwrap()
+            .topics()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("no NameServer answers (cannot connect to"),
+            "{error}"
+        );
+        assert!(Cluster::new(" ; ", SOON).is_err());
+    }
+
+    #[test]
+    fn a_missing_topic_is_none_and_another_refusal_an_error() {
+        let code = |frame: &corelane_wire::Frame<'_>| match frame.ext.get("topic") {
+            Some(topic) if topic == *"missing" => response::TOPIC_NOT_EXIST,
+            _ => response::SYSTEM_ERROR,
+        };
+        let server = serve(move |frame, out| answer(frame, code(frame), &[], &[], out));
+        let mut cluster = Cluster::new(&server, SOON).unwrap();
+        assert!(cluster.route("missing").unwrap().is_none());
+        assert_eq!(
+            cluster.route("other").unwrap_err().code(),
+            Some(response::SYSTEM_ERROR)
+        );
+        assert!(
+            cluster
+                .topic_offsets("missing")
+                .unwrap_err()
+                .to_string()
+                .contains("topic create missing")
+        );
+    }
+
+    #[test]
+    fn masters_are_those_of_the_cluster() {
+        let server = serve(|frame, out| {
+            let body = br#"{"brokerAddrTable":{"a":{"brokerAddrs":{1:"s:1",0:"m:1"},"brokerName":"a","cluster":"c"},
+                "b":{"brokerAddrs":{0:"m:2"},"brokerName":"b","cluster":"d"}},"clusterAddrTable":{"c":["a"],"d":["b"]}}"#;
+            answer(frame, 0, &[], body, out);
+        });
+        let mut cluster = Cluster::new(&server, SOON).unwrap();
+        let addresses = |brokers: Vec<Broker>| {
+            brokers
+                .into_iter()
+                .map(|broker| broker.address)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(addresses(cluster.masters(None).unwrap()), ["m:1", "m:2"]);
+        assert_eq!(addresses(cluster.masters(Some("d")).unwrap()), ["m:2"]);
+        let error = cluster.masters(Some("x")).unwrap_err().to_string();
+        assert!(error.ends_with("clusters: c, d"), "{error}");
+    }
+}

@@ -413,50 +413,11 @@ fn is_wait(error: &io::Error) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::net::TcpListener;
-    use std::thread;
-
-    use corelane_wire::code::language;
-    use corelane_wire::frame::{Head, split};
 
     use super::*;
+    use crate::testing::{head, serve};
 
     const SOON: Duration = Duration::from_secs(10);
-
-    fn head(opaque: i32, code: i32, flag: i32, remark: Option<&str>) -> Head<'_> {
-        Head {
-            serialization: Serialization::Json,
-            code,
-            language: language::JAVA,
-            version: 1,
-            opaque,
-            flag,
-            remark,
-        }
-    }
-
-    /// A server for one connection: `script` makes the bytes that follow each request.
-    fn serve(script: impl Fn(&Frame<'_>, &mut Vec<u8>) + Send + 'static) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut received = Vec::new();
-            let mut piece = [0; 4096];
-            loop {
-                while let Some(len) = split(&received, 1 << 20).unwrap() {
-                    let mut out = Vec::new();
-                    script(&Frame::parse(&received[..len]).unwrap(), &mut out);
-                    received.drain(..len);
-                    stream.write_all(&out).unwrap();
-                }
-                match stream.read(&mut piece) {
-                    Ok(0) | Err(_) => return,
-                    Ok(bytes) => received.extend_from_slice(&piece[..bytes]),
-                }
-            }
-        });
-        address
-    }
 
     #[test]
     fn calls_are_answered_and_requests_kept() {

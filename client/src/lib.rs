@@ -17,6 +17,8 @@ pub mod error;
 pub mod message;
 pub mod producer;
 pub mod session;
+#[cfg(test)]
+mod testing;
 
 pub use cluster::Cluster;
 pub use connection::Connection;

@@ -372,28 +372,72 @@ fn may_help_to_retry(error: &ClientError) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use corelane_wire::body::{BrokerData, QueueData};
+    use corelane_wire::fastjson::Keys;
 
     use super::*;
+    use crate::testing::{answer, serve};
 
-    #[test]
-    fn brokers_take_turns() {
-        let broker = |name: &str| BrokerData {
-            broker_addrs: BTreeMap::from([(0, format!("{name}:1"))]),
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn broker(name: &str, address: &str) -> BrokerData {
+        BrokerData {
+            broker_addrs: BTreeMap::from([(0, address.to_owned())]),
             broker_name: name.to_owned(),
             ..BrokerData::default()
-        };
-        let queues = |name: &str, perm, count| QueueData {
+        }
+    }
+
+    fn queues(name: &str, perm: i32, count: i32) -> QueueData {
+        QueueData {
             broker_name: name.to_owned(),
             perm,
             write_queue_nums: count,
             ..QueueData::default()
-        };
+        }
+    }
+
+    /// A NameServer that knows one topic.
+    fn nameserver(topic: &'static str, route: &TopicRouteData) -> String {
+        let route = route.to_json(Keys::Quoted);
+        serve(move |frame, out| match frame.ext.get("topic") {
+            Some(asked) if asked == *topic => answer(frame, 0, &[], &route, out),
+            _ => answer(frame, response::TOPIC_NOT_EXIST, &[], &[], out),
+        })
+    }
+
+    /// A broker that answers sends with a code, and counts them.
+    fn sink(code: i32) -> (String, Arc<AtomicUsize>) {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&count);
+        let address = serve(move |frame, out| {
+            let queue = frame.ext.get("e").unwrap().to_string();
+            let offset = counter.fetch_add(1, Ordering::Relaxed).to_string();
+            answer(
+                frame,
+                code,
+                &[
+                    ("msgId", "M"),
+                    ("queueId", &queue),
+                    ("queueOffset", &offset),
+                ],
+                &[],
+                out,
+            );
+        });
+        (address, count)
+    }
+
+    #[test]
+    fn brokers_take_turns() {
         let route = TopicRouteData {
-            broker_datas: vec![broker("a"), broker("b"), broker("r")],
+            broker_datas: vec![broker("a", "a:1"), broker("b", "b:1"), broker("r", "r:1")],
             queue_datas: vec![
                 queues("a", 6, 2),
                 queues("b", 6, 9),
@@ -407,5 +451,88 @@ mod tests {
             .map(|queue| format!("{}{}", queue.broker, queue.id))
             .collect();
         assert_eq!(order, ["a0", "b0", "a1", "b1", "b2"]);
+    }
+
+    #[test]
+    fn a_busy_broker_is_avoided_and_a_refusal_is_final() {
+        let (busy, asked_busy) = sink(response::SYSTEM_BUSY);
+        let (good, asked_good) = sink(response::SUCCESS);
+        let (picky, asked_picky) = sink(response::MESSAGE_ILLEGAL);
+        let route = TopicRouteData {
+            broker_datas: vec![broker("a", &busy), broker("b", &good)],
+            queue_datas: vec![queues("a", 6, 2), queues("b", 6, 1)],
+            ..TopicRouteData::default()
+        };
+        let mut producer =
+            Producer::new(Cluster::new(&nameserver("T", &route), SOON).unwrap(), "g");
+        let sent = producer.send("T", &Message::new("x"), None).unwrap();
+        assert_eq!(
+            (sent.broker.as_str(), sent.queue_id, sent.queue_offset),
+            ("b", 0, 0)
+        );
+        assert_eq!(
+            (
+                asked_busy.load(Ordering::Relaxed),
+                asked_good.load(Ordering::Relaxed)
+            ),
+            (1, 1)
+        );
+        // Queue 1 is on the busy broker only: it is tried three times in all.
+        let error = producer.send("T", &Message::new("x"), Some(1)).unwrap_err();
+        assert_eq!(error.code(), Some(response::SYSTEM_BUSY));
+        assert_eq!(asked_busy.load(Ordering::Relaxed), 4);
+
+        let route = TopicRouteData {
+            broker_datas: vec![broker("p", &picky)],
+            queue_datas: vec![queues("p", 6, 1)],
+            ..TopicRouteData::default()
+        };
+        let mut producer =
+            Producer::new(Cluster::new(&nameserver("T", &route), SOON).unwrap(), "g");
+        let error = producer.send("T", &Message::new("x"), None).unwrap_err();
+        assert_eq!(
+            (error.code(), asked_picky.load(Ordering::Relaxed)),
+            (Some(response::MESSAGE_ILLEGAL), 1)
+        );
+        let missing = producer
+            .send("T", &Message::new("x"), Some(9))
+            .unwrap_err()
+            .to_string();
+        assert_eq!(missing, "topic T has no queue 9 that takes messages");
+    }
+
+    #[test]
+    fn a_new_topic_goes_where_topics_are_created() {
+        let (good, _) = sink(response::SUCCESS);
+        let route = TopicRouteData {
+            broker_datas: vec![broker("a", &good)],
+            queue_datas: vec![queues("a", 7, 8)],
+            ..TopicRouteData::default()
+        };
+        let mut producer = Producer::new(
+            Cluster::new(&nameserver(AUTO_CREATE_TOPIC, &route), SOON).unwrap(),
+            "g",
+        );
+        let ids: Vec<_> = (0..5)
+            .map(|_| {
+                producer
+                    .send("New", &Message::new("x"), None)
+                    .unwrap()
+                    .queue_id
+            })
+            .collect();
+        assert_eq!(ids, [0, 1, 2, 3, 0]);
+        let batch = producer
+            .send_batch("New", &[Message::new("x"), Message::new("y")], None)
+            .unwrap();
+        assert_eq!(batch.message_id.split(',').count(), 2);
+
+        let nobody = nameserver("Other", &TopicRouteData::default());
+        let mut producer = Producer::new(Cluster::new(&nobody, SOON).unwrap(), "g");
+        let error = producer
+            .send("New", &Message::new("x"), None)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("corelane topic create New"), "{error}");
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use corelane_broker::log::{Dumped, dump};
 use corelane_client::Received;
 use corelane_wire::record::Record;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::DumpArgs;
 use crate::message::object;
@@ -177,6 +177,13 @@ fn print_message(
     {
         return Ok(false);
     }
+    if args.json {
+        let mut object = object(&Received::from_record(shard, &record));
+        object["position"] = json!(position);
+        object["soundBody"] = json!(record.check_body_crc());
+        out.record(&object, "")?;
+        return Ok(true);
+    }
     let head = record.head();
     let line = format!(
         "{shard} {position} {} queue {} offset {} stored {} body {} bytes{}",
@@ -191,9 +198,6 @@ fn print_message(
             ", CHECKSUM WRONG"
         }
     );
-    let mut object = object(&Received::from_record(shard, &record));
-    object["position"] = json!(position);
-    object["soundBody"] = json!(record.check_body_crc());
-    out.record(&object, &line)?;
+    out.record(&Value::Null, &line)?;
     Ok(true)
 }

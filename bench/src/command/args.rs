@@ -16,7 +16,13 @@ use crate::sizes::{self, Sizes};
 #[derive(Debug, Clone, Args)]
 pub struct TargetArgs {
     /// The NameServer that knows the brokers
-    #[arg(short, long, env = "NAMESRV_ADDR", default_value = "127.0.0.1:9876", value_name = "HOST:PORT")]
+    #[arg(
+        short,
+        long,
+        env = "NAMESRV_ADDR",
+        default_value = "127.0.0.1:9876",
+        value_name = "HOST:PORT"
+    )]
     pub nameserver: String,
 
     /// A broker, without asking a NameServer; may be given often
@@ -149,6 +155,10 @@ pub struct LoadArgs {
     #[arg(long)]
     pub bare: bool,
 
+    /// Connections beside those that send, which are only kept alive by heartbeats
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub idle: usize,
+
     /// The producer group
     #[arg(long, default_value = "CorelaneBenchProducer", value_name = "NAME")]
     pub producer_group: String,
@@ -236,6 +246,48 @@ pub struct ConsumeArgs {
     /// Begin at the end, and take what comes
     #[arg(long)]
     pub tail: bool,
+}
+
+/// `bench connections`.
+#[derive(Debug, Args)]
+#[allow(missing_docs, reason = "the help and the groups say it")]
+pub struct ConnectionsArgs {
+    /// How many connections
+    #[arg(short, long, default_value_t = 10_000, value_name = "N", value_parser = at_least_one)]
+    pub connections: usize,
+
+    /// How often each sends a heartbeat
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = duration)]
+    pub heartbeat: Duration,
+
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `bench replay`.
+#[derive(Debug, Args)]
+#[allow(missing_docs, reason = "the help and the groups say it")]
+pub struct ReplayArgs {
+    /// Lines of `LENGTH RATE SIZES`, as 30s 2000-20000 1KiB, or the JSON of an earlier run
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Multiply all rates
+    #[arg(long, default_value = "1", value_name = "FACTOR", value_parser = rate)]
+    pub scale: f64,
+
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub load: LoadArgs,
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// `bench e2e` and `bench mixed`.

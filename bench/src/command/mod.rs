@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 pub use args::{
-    ConsumeArgs, DiffArgs, DiskArgs, E2eArgs, LoadArgs, OutputArgs, PullArgs, RawArgs, RunArgs,
-    SendArgs, SoakArgs, TargetArgs,
+    ConnectionsArgs, ConsumeArgs, DiffArgs, DiskArgs, E2eArgs, LoadArgs, OutputArgs, PullArgs,
+    RawArgs, ReplayArgs, RunArgs, SendArgs, SoakArgs, TargetArgs,
 };
 
 use crate::error::BenchError;
@@ -54,6 +54,20 @@ Example:
   corelane bench soak --rate 5000 --duration 1h --size 100-4000")]
     Soak(Box<SoakArgs>),
 
+    /// Keep many connections alive
+    #[command(after_help = "\
+Example:
+  corelane bench connections --connections 10000 --duration 2m")]
+    Connections(Box<ConnectionsArgs>),
+
+    /// Send with the rates and sizes of a recording
+    #[command(after_help = "\
+Examples:
+  corelane bench send --json day.json
+  corelane bench replay day.json --scale 2
+  echo '30s 2000-20000 128:9,4KiB:1' > shape && corelane bench replay shape")]
+    Replay(Box<ReplayArgs>),
+
     /// Compare two results that were written with --json
     Diff(DiffArgs),
 
@@ -76,6 +90,8 @@ pub fn run(command: BenchCommand) -> ExitCode {
         BenchCommand::E2e(args) => measure::e2e(&args),
         BenchCommand::Mixed(args) => measure::mixed(&args),
         BenchCommand::Soak(args) => measure::soak(&args),
+        BenchCommand::Connections(args) => measure::connections(&args),
+        BenchCommand::Replay(args) => measure::replay(&args),
         BenchCommand::Diff(args) => crate::report::diff(&args.before, &args.after).and_then(print),
         BenchCommand::Raw(args) => servers::raw(&args),
         BenchCommand::Disk(args) => servers::disk(&args),
@@ -143,7 +159,10 @@ mod tests {
             "bench send --expect p99",
             "bench raw --mode nap",
         ] {
-            assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
+            assert!(
+                Cli::try_parse_from(line.split_whitespace()).is_err(),
+                "{line}"
+            );
         }
     }
 }

@@ -42,9 +42,7 @@ pub fn disk(args: &DiskArgs) -> Result<bool, BenchError> {
 
 fn pin(core: Option<usize>) -> Result<(), BenchError> {
     match core {
-        Some(core) => {
-            cpu::pin(core).map_err(BenchError::io(format!("cannot stay on core {core}")))
-        }
+        Some(core) => cpu::pin(core).map_err(BenchError::io(format!("cannot stay on core {core}"))),
         None => Ok(()),
     }
 }

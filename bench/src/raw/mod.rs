@@ -206,7 +206,9 @@ impl RawServer {
             let Some(len) = split(rest, MAX_FRAME_BYTES).map_err(broken)? else {
                 break;
             };
-            self.answers.push(&rest[..len], &mut peer.out).map_err(broken)?;
+            self.answers
+                .push(&rest[..len], &mut peer.out)
+                .map_err(broken)?;
             whole += len;
         }
         peer.partial.clear();
@@ -347,7 +349,9 @@ mod tests {
                     // More than the file holds in all, and frames that come in pieces.
                     for number in 0..10 {
                         let body = vec![7; 60_000];
-                        connection.start(310, no_fields, &body, number + round).unwrap();
+                        connection
+                            .start(310, no_fields, &body, number + round)
+                            .unwrap();
                     }
                     for number in 0..10 {
                         let reply = connection.next_reply(soon).unwrap().unwrap();

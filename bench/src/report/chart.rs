@@ -93,11 +93,15 @@ fn latency_curve(out: &mut String, outcome: &Outcome) {
         .filter(|track| track.latency.count > 0)
         .collect();
     let most = tracks.iter().map(|track| track.latency.count).max();
-    let nines = (most.unwrap_or(10).max(10) as f64).log10().ceil().clamp(2.0, 7.0);
+    let nines = (most.unwrap_or(10).max(10) as f64)
+        .log10()
+        .ceil()
+        .clamp(2.0, 7.0);
     let x = across(1.0, 10f64.powf(nines), true);
-    let (low, high) = bounds(tracks.iter().flat_map(|track| {
-        [track.latency.min_ns, track.latency.max_ns].map(|ns| ns as f64 / 1e6)
-    }));
+    let (low, high) =
+        bounds(tracks.iter().flat_map(|track| {
+            [track.latency.min_ns, track.latency.max_ns].map(|ns| ns as f64 / 1e6)
+        }));
     let y = up(low, high, true);
     title(out, "Latency by percentile (ms)");
     let mut mark = low;
@@ -110,7 +114,11 @@ fn latency_curve(out: &mut String, outcome: &Outcome) {
         let label = match nine {
             0 => "0 %".to_owned(),
             1 => "90 %".to_owned(),
-            _ => format!("99{}{} %", if nine > 2 { "." } else { "" }, "9".repeat(nine as usize - 2)),
+            _ => format!(
+                "99{}{} %",
+                if nine > 2 { "." } else { "" },
+                "9".repeat(nine as usize - 2)
+            ),
         };
         vertical(out, x.place(distance), &label);
     }
@@ -132,7 +140,10 @@ fn over_time(out: &mut String, outcome: &Outcome) {
     let tracks = &outcome.tracks;
     let points = || tracks.iter().flat_map(|track| &track.series);
     let seconds = points().map(|point| point.second).max().unwrap_or(0).max(1);
-    let rate = points().map(|point| point.counts.messages).max().unwrap_or(0);
+    let rate = points()
+        .map(|point| point.counts.messages)
+        .max()
+        .unwrap_or(0);
     let x = across(0.0, seconds as f64, false);
     let y = up(0.0, (rate as f64 * 1.1).max(1.0), false);
     let p99 = points().map(|point| point.latency.p99_ns as f64 / 1e6);
@@ -144,7 +155,13 @@ fn over_time(out: &mut String, outcome: &Outcome) {
     }
     let mut mark = low;
     while mark <= high * 1.001 {
-        label(out, WIDTH - RIGHT + 6.0, right.place(mark) + 4.0, "start", &trimmed(mark));
+        label(
+            out,
+            WIDTH - RIGHT + 6.0,
+            right.place(mark) + 4.0,
+            "start",
+            &trimmed(mark),
+        );
         mark *= 10.0;
     }
     let step = (seconds / 8).max(1);
@@ -156,7 +173,12 @@ fn over_time(out: &mut String, outcome: &Outcome) {
         let rates: Vec<_> = track
             .series
             .iter()
-            .map(|point| (x.place(point.second as f64), y.place(point.counts.messages as f64)))
+            .map(|point| {
+                (
+                    x.place(point.second as f64),
+                    y.place(point.counts.messages as f64),
+                )
+            })
             .collect();
         polyline(out, &rates, color);
         for point in track.series.iter().filter(|point| point.latency.count > 0) {

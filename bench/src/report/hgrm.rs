@@ -25,7 +25,10 @@ pub fn percentiles(buckets: &[(u64, u64)]) -> String {
         // Writing to a string does not fail.
         let _ = if quantile < 1.0 {
             let distance = 1.0 / (1.0 - quantile);
-            writeln!(out, "{value:12.6} {quantile:14.12} {up_to:10} {distance:14.2}")
+            writeln!(
+                out,
+                "{value:12.6} {quantile:14.12} {up_to:10} {distance:14.2}"
+            )
         } else {
             writeln!(out, "{value:12.6} {quantile:14.12} {up_to:10}")
         };
@@ -35,7 +38,10 @@ pub fn percentiles(buckets: &[(u64, u64)]) -> String {
         // Beyond this no two quantiles differ.
         while left * total as f64 > 0.5 {
             for step in 0..STEPS {
-                row(&mut out, 1.0 - left * (1.0 - f64::from(step) / f64::from(2 * STEPS)));
+                row(
+                    &mut out,
+                    1.0 - left * (1.0 - f64::from(step) / f64::from(2 * STEPS)),
+                );
             }
             left /= 2.0;
         }

@@ -48,8 +48,12 @@ fn json_is_read_back_and_compared() {
     write_json(&after, &outcome(1_500_000)).unwrap();
     let text = diff(&before, &after).unwrap();
     let p50 = text.lines().find(|line| line.contains("p50")).unwrap();
-    assert!(p50.ends_with("+50.0 %"), "{p50}");
-    let rate = text.lines().find(|line| line.contains("messages/s")).unwrap();
+    // The histograms are exact to three digits.
+    assert!(p50.contains("+50.") || p50.contains("+49."), "{p50}");
+    let rate = text
+        .lines()
+        .find(|line| line.contains("messages/s"))
+        .unwrap();
     assert!(rate.contains("1,000") && rate.ends_with("+0.0 %"), "{rate}");
     assert!(diff(&before, &dir.join("none.json")).is_err());
     fs::remove_dir_all(dir).unwrap();
@@ -63,9 +67,16 @@ fn percentiles_go_up_to_all() {
         .lines()
         .skip(2)
         .take_while(|line| !line.starts_with('#'))
-        .map(|line| line.split_whitespace().map(|cell| cell.parse().unwrap()).collect())
+        .map(|line| {
+            line.split_whitespace()
+                .map(|cell| cell.parse().unwrap())
+                .collect()
+        })
         .collect();
-    assert!(rows.windows(2).all(|pair| pair[0][0] <= pair[1][0] && pair[0][1] < pair[1][1]));
+    assert!(
+        rows.windows(2)
+            .all(|pair| pair[0][0] <= pair[1][0] && pair[0][1] < pair[1][1])
+    );
     let (first, last) = (&rows[0], &rows[rows.len() - 1]);
     assert!((first[0] - 1.0).abs() < 0.002, "{first:?}");
     assert!((last[0] - 10.0).abs() < 0.02, "{last:?}");

@@ -1,6 +1,9 @@
 //! What the configuration asks of the host.
 
-#![allow(clippy::disallowed_types, reason = "asks the host for its address, once at start")]
+#![allow(
+    clippy::disallowed_types,
+    reason = "asks the host for its address, once at start"
+)]
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 

@@ -1,6 +1,9 @@
 //! From the sources to a checked configuration: which source wins, and what is wrong with the others.
 
-#![allow(clippy::disallowed_methods, reason = "reads the configuration file, once at start")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "reads the configuration file, once at start"
+)]
 
 use std::collections::BTreeMap;
 use std::fmt;

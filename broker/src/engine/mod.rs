@@ -5,7 +5,8 @@
 //! runs on io_uring and in a simulation alike.
 //!
 //! What waits lies in ordered structures of its own: answers that wait for the log (`held`), pulls that wait for a
-//! message (`hold`), requests that wait for the disk. All of them are bounded.
+//! message (`hold`), requests that wait for the disk. All of them are bounded. Messages that wait for their time lie in the
+//! log (`delay`).
 //!
 //! One turn of a host: any number of [`Engine::handle`], [`Engine::opened`], [`Engine::closed`]; then the log's writes are
 //! submitted, and as they complete, [`Engine::settle`]; [`Engine::on_read`] when a read is done; [`Engine::on_time`] when
@@ -13,6 +14,7 @@
 
 mod admin;
 pub mod client;
+mod delay;
 pub mod filter;
 pub mod group;
 mod heartbeat;
@@ -24,9 +26,12 @@ pub mod offset;
 mod position;
 mod pull;
 mod send;
+mod send_back;
 pub mod settings;
 mod state;
 mod store;
+#[cfg(test)]
+mod testhost;
 pub mod topic;
 pub mod turn;
 
@@ -40,6 +45,7 @@ use corelane_wire::{Frame, FrameError};
 
 use crate::log::{Entry, Position, QueueRef, ReadId, Slice};
 use client::Clients;
+use delay::Delays;
 use filter::Filter;
 use group::Groups;
 use held::HeldReplies;
@@ -66,6 +72,7 @@ pub struct Engine {
     locks: QueueLocks,
     held: HeldReplies,
     held_pulls: HeldPulls,
+    delays: Delays,
     waiting_reads: HashMap<ReadId, Vec<WaitingRead>>,
     filter_all: Rc<Filter>,
     store_host: Host,
@@ -105,6 +112,7 @@ impl Engine {
             locks: QueueLocks::default(),
             held: HeldReplies::default(),
             held_pulls: HeldPulls::default(),
+            delays: Delays::new(&settings),
             waiting_reads: HashMap::new(),
             filter_all: Rc::new(Filter::All),
             store_host: Host::from(settings.store_host),
@@ -152,26 +160,52 @@ impl Engine {
     }
 
     /// A whole frame came. An error means that the connection cannot go on.
-    pub fn handle(&mut self, turn: &mut Turn<'_>, connection: Connection, bytes: &[u8]) -> Result<(), FrameError> {
+    pub fn handle(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: Connection,
+        bytes: &[u8],
+    ) -> Result<(), FrameError> {
         let frame = Frame::parse(bytes)?;
         self.dispatch_frame(turn, connection, bytes, &frame, true);
         Ok(())
     }
 
     /// Handles a request again, after a wait; it was parsed before. With `may_hold` unset it answers now.
-    fn dispatch(&mut self, turn: &mut Turn<'_>, connection: Connection, bytes: &[u8], may_hold: bool) {
+    fn dispatch(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: Connection,
+        bytes: &[u8],
+        may_hold: bool,
+    ) {
         if let Ok(frame) = Frame::parse(bytes) {
             self.dispatch_frame(turn, connection, bytes, &frame, may_hold);
         }
     }
 
-    fn dispatch_frame(&mut self, turn: &mut Turn<'_>, connection: Connection, bytes: &[u8], frame: &Frame<'_>, may_hold: bool) {
+    fn dispatch_frame(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: Connection,
+        bytes: &[u8],
+        frame: &Frame<'_>,
+        may_hold: bool,
+    ) {
         if frame.is_response() {
             return;
         }
-        let req = Request { to: ReplyTo::new(connection, frame), frame, bytes };
+        let req = Request {
+            to: ReplyTo::new(connection, frame),
+            frame,
+            bytes,
+        };
         let result = match frame.code {
-            request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => self.send(turn, &req),
+            request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
+                self.send(turn, &req)
+            }
+            request::CONSUMER_SEND_MSG_BACK => self.send_back(turn, &req),
+            request::RECALL_MESSAGE => self.recall(turn, &req),
             request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => self.pull(turn, &req, may_hold),
             request::HEART_BEAT => self.heartbeat(turn, &req),
             request::UNREGISTER_CLIENT => self.unregister_client(turn, &req),
@@ -196,10 +230,12 @@ impl Engine {
 
     /// The log has come further, or turned out to be broken: sends the answers that waited for it and wakes pulls.
     pub fn settle(&mut self, turn: &mut Turn<'_>) {
-        self.held.release(turn.log.durable(), turn.now.mono_ms, turn.out);
+        self.held
+            .release(turn.log.durable(), turn.now.mono_ms, turn.out);
         let mut visible = std::mem::take(&mut self.visible);
         visible.clear();
-        turn.log.take_visible(|queue, max_offset| visible.push((queue, max_offset)));
+        turn.log
+            .take_visible(|queue, max_offset| visible.push((queue, max_offset)));
         for (queue, max_offset) in &visible {
             self.wake_queue(turn, *queue, *max_offset);
         }
@@ -213,6 +249,7 @@ impl Engine {
 
     /// A read that requests waited for is done.
     pub fn on_read(&mut self, turn: &mut Turn<'_>, read: ReadId) {
+        self.delays.read_done(read);
         for waiting in self.waiting_reads.remove(&read).unwrap_or_default() {
             self.dispatch(turn, waiting.connection, &waiting.frame, true);
         }
@@ -222,16 +259,20 @@ impl Engine {
     pub fn on_time(&mut self, turn: &mut Turn<'_>) {
         self.end_overdue_holds(turn);
         self.held.expire(turn.now.mono_ms, turn.out);
+        self.deliver_due(turn);
         if self.offsets.is_dirty() && turn.now.mono_ms >= self.next_offset_flush_mono_ms {
             self.journal_dirty_offsets(turn);
         }
         // The first commit after a flush starts the wait for the next one.
-        self.next_offset_flush_mono_ms = match (self.offsets.is_dirty(), self.next_offset_flush_mono_ms) {
-            (false, _) => i64::MAX,
-            (true, i64::MAX) => turn.now.mono_ms + self.settings.offset_flush_ms,
-            (true, due) if due <= turn.now.mono_ms => turn.now.mono_ms + self.settings.offset_flush_ms,
-            (true, due) => due,
-        };
+        self.next_offset_flush_mono_ms =
+            match (self.offsets.is_dirty(), self.next_offset_flush_mono_ms) {
+                (false, _) => i64::MAX,
+                (true, i64::MAX) => turn.now.mono_ms + self.settings.offset_flush_ms,
+                (true, due) if due <= turn.now.mono_ms => {
+                    turn.now.mono_ms + self.settings.offset_flush_ms
+                }
+                (true, due) => due,
+            };
         self.scan_clients(turn);
     }
 
@@ -243,7 +284,11 @@ impl Engine {
         };
         let holds = self.held_pulls.deadline_mono_ms().unwrap_or(i64::MAX);
         let registrations = self.held.deadline_mono_ms().unwrap_or(i64::MAX);
-        flush.min(holds).min(registrations).min(self.next_scan_mono_ms)
+        flush
+            .min(holds)
+            .min(registrations)
+            .min(self.delays.deadline_mono_ms())
+            .min(self.next_scan_mono_ms)
     }
 
     /// Writes down what would otherwise wait: the host is about to end.
@@ -253,12 +298,21 @@ impl Engine {
 
     /// Handles `req` again when the read is done.
     fn retry_after_read(&mut self, read: ReadId, req: &Request<'_>) {
-        let waiting = WaitingRead { connection: req.to.connection, frame: req.bytes.into() };
+        let waiting = WaitingRead {
+            connection: req.to.connection,
+            frame: req.bytes.into(),
+        };
         self.waiting_reads.entry(read).or_default().push(waiting);
     }
 
     /// Answers SUCCESS when the log is durable up to `end` and the NameServers know `registration` (0: need not).
-    fn answer_when_durable(&mut self, turn: &mut Turn<'_>, to: ReplyTo, end: Position, registration: u64) {
+    fn answer_when_durable(
+        &mut self,
+        turn: &mut Turn<'_>,
+        to: ReplyTo,
+        end: Position,
+        registration: u64,
+    ) {
         self.reply_when_durable(turn, to, end, registration, true, |out| {
             to.write(out, response::SUCCESS, None).finish(0);
         });
@@ -289,4 +343,3 @@ impl Engine {
         self.opaque
     }
 }
-

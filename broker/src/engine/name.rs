@@ -21,10 +21,15 @@ pub const AUTO_CREATE_TOPIC: &str = "TBW102";
 /// Where the clients' traces go.
 pub const TRACE_TOPIC: &str = "RMQ_SYS_TRACE_TOPIC";
 
+/// Where messages wait for the delay of their level; one queue a level.
+pub const SCHEDULE_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
+/// What the topics in which timers wait begin with.
+pub const TIMER_TOPIC: &str = "rmq_sys_wheel_timer";
+
 /// Topics of the system by name; those with [`SYSTEM_PREFIX`] come on top.
 pub const SYSTEM_TOPICS: [&str; 10] = [
     AUTO_CREATE_TOPIC,
-    "SCHEDULE_TOPIC_XXXX",
+    SCHEDULE_TOPIC,
     "BenchmarkTest",
     "RMQ_SYS_TRANS_HALF_TOPIC",
     TRACE_TOPIC,
@@ -37,7 +42,7 @@ pub const SYSTEM_TOPICS: [&str; 10] = [
 
 /// Topics that clients may not send to.
 const NOT_FOR_CLIENTS: [&str; 6] = [
-    "SCHEDULE_TOPIC_XXXX",
+    SCHEDULE_TOPIC,
     "RMQ_SYS_TRANS_HALF_TOPIC",
     "RMQ_SYS_TRANS_OP_HALF_TOPIC",
     "TRANS_CHECK_MAX_TIME_TOPIC",
@@ -52,7 +57,7 @@ pub fn is_system_topic(topic: &str) -> bool {
 
 /// Whether clients may send to a topic.
 pub fn is_for_clients(topic: &str) -> bool {
-    !NOT_FOR_CLIENTS.contains(&topic)
+    !NOT_FOR_CLIENTS.contains(&topic) && !topic.starts_with(TIMER_TOPIC)
 }
 
 /// Whether a topic is one of a group's own (retry or dead letters).
@@ -61,22 +66,35 @@ pub fn is_group_topic(topic: &str) -> bool {
 }
 
 fn legal(name: &str) -> bool {
-    name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'%' | b'|' | b'_' | b'-'))
+    name.bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'%' | b'|' | b'_' | b'-'))
 }
 
 /// Checks the name of a topic (protocol reference: letters, digits, `%`, `|`, `_`, `-`).
 pub fn check_topic(topic: &str) -> Result<(), Refusal> {
-    let longest = if is_group_topic(topic) { MAX_RETRY_TOPIC } else { MAX_TOPIC };
+    let longest = if is_group_topic(topic) {
+        MAX_RETRY_TOPIC
+    } else {
+        MAX_TOPIC
+    };
     if topic.is_empty() {
-        return Err(Refusal::new(response::INVALID_PARAMETER, "the topic has no name"));
+        return Err(Refusal::new(
+            response::INVALID_PARAMETER,
+            "the topic has no name",
+        ));
     }
     if topic.len() > longest {
-        return Err(Refusal::new(response::INVALID_PARAMETER, format!("the topic's name is longer than {longest} characters")));
+        return Err(Refusal::new(
+            response::INVALID_PARAMETER,
+            format!("the topic's name is longer than {longest} characters"),
+        ));
     }
     if !legal(topic) {
         return Err(Refusal::new(
             response::INVALID_PARAMETER,
-            format!("the topic's name {topic:?} has characters other than letters, digits, %, |, _ and -"),
+            format!(
+                "the topic's name {topic:?} has characters other than letters, digits, %, |, _ and -"
+            ),
         ));
     }
     Ok(())
@@ -87,7 +105,9 @@ pub fn check_group(group: &str) -> Result<(), Refusal> {
     if group.is_empty() || group.len() > MAX_GROUP || !legal(group) {
         return Err(Refusal::new(
             response::INVALID_PARAMETER,
-            format!("the group's name {group:?} must have 1 to {MAX_GROUP} letters, digits, %, |, _ and -"),
+            format!(
+                "the group's name {group:?} must have 1 to {MAX_GROUP} letters, digits, %, |, _ and -"
+            ),
         ));
     }
     Ok(())
@@ -99,7 +119,14 @@ mod tests {
 
     #[test]
     fn names_are_checked_as_the_protocol_says() {
-        for good in ["a", "TopicTest", "ns%topic", "%RETRY%group", "a|b_c-1", &"x".repeat(127)] {
+        for good in [
+            "a",
+            "TopicTest",
+            "ns%topic",
+            "%RETRY%group",
+            "a|b_c-1",
+            &"x".repeat(127),
+        ] {
             assert_eq!(check_topic(good), Ok(()), "{good}");
         }
         for bad in ["", "a b", "topic$", "t\u{e9}", "a\u{1}", &"x".repeat(128)] {

@@ -15,12 +15,17 @@ type Key = (String, String);
 pub struct Offsets {
     by_group: HashMap<String, HashMap<String, QueueOffsets>>,
     dirty: HashSet<Key>,
+    count: usize,
 }
 
 impl Offsets {
     /// The committed offset: of the message that the group will consume next.
     pub fn get(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
-        self.by_group.get(group)?.get(topic)?.get(&queue_id).copied()
+        self.by_group
+            .get(group)?
+            .get(topic)?
+            .get(&queue_id)
+            .copied()
     }
 
     /// All queues of a topic that the group has committed.
@@ -30,18 +35,27 @@ impl Offsets {
 
     /// The topics in which a group has committed anything.
     pub fn topics(&self, group: &str) -> impl Iterator<Item = &str> {
-        self.by_group.get(group).into_iter().flatten().map(|(topic, _)| topic.as_str())
+        self.by_group
+            .get(group)
+            .into_iter()
+            .flatten()
+            .map(|(topic, _)| topic.as_str())
     }
 
     /// The groups that have committed anything in a topic.
     pub fn groups<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = &'a str> + 'a {
-        self.by_group.iter().filter(move |(_, topics)| topics.contains_key(topic)).map(|(group, _)| group.as_str())
+        self.by_group
+            .iter()
+            .filter(move |(_, topics)| topics.contains_key(topic))
+            .map(|(group, _)| group.as_str())
     }
 
     /// Group, topic and offsets of everything there is.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str, &QueueOffsets)> {
         self.by_group.iter().flat_map(|(group, topics)| {
-            topics.iter().map(move |(topic, queues)| (group.as_str(), topic.as_str(), queues))
+            topics
+                .iter()
+                .map(move |(topic, queues)| (group.as_str(), topic.as_str(), queues))
         })
     }
 
@@ -65,7 +79,12 @@ impl Offsets {
             Some(queues) => queues,
             None => topics.entry(topic.to_owned()).or_default(),
         };
-        queues.insert(queue_id, offset);
+        self.count += usize::from(queues.insert(queue_id, offset).is_none());
+    }
+
+    /// How many offsets there are.
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     /// Whether anything is to be journalled.
@@ -91,7 +110,7 @@ impl Offsets {
     /// Forgets a topic in all groups.
     pub fn remove_topic(&mut self, topic: &str) {
         for topics in self.by_group.values_mut() {
-            topics.remove(topic);
+            self.count -= topics.remove(topic).map_or(0, |queues| queues.len());
         }
         self.by_group.retain(|_, topics| !topics.is_empty());
         self.dirty.retain(|(_, dirty)| dirty != topic);
@@ -99,7 +118,12 @@ impl Offsets {
 
     /// Forgets a group.
     pub fn remove_group(&mut self, group: &str) {
-        self.by_group.remove(group);
+        let removed = self.by_group.remove(group);
+        self.count -= removed
+            .iter()
+            .flat_map(HashMap::values)
+            .map(BTreeMap::len)
+            .sum::<usize>();
         self.dirty.retain(|(dirty, _)| dirty != group);
     }
 }

@@ -29,6 +29,15 @@ pub struct Settings {
     pub long_polling_max_ms: i64,
     /// Whether an acknowledgement waits for stable storage.
     pub sync_flush: bool,
+    /// The delays of the delay levels, from level 1 on, in milliseconds.
+    pub delay_levels_ms: Vec<i64>,
+    /// Longest delay of a timer message, in milliseconds.
+    pub timer_max_delay_ms: i64,
+    /// Longest time that a timer message lies in the log before it is stored anew, in milliseconds; below what retention
+    /// keeps, and the bound of the queues in which timers wait.
+    pub timer_horizon_ms: i64,
+    /// Whether a timer message can be recalled.
+    pub recall: bool,
     /// How long a commit of a consumer offset may wait to be journalled when nobody waits for it, in milliseconds.
     pub offset_flush_ms: i64,
     /// After so long without a heartbeat a client is taken for gone, in milliseconds.
@@ -43,6 +52,12 @@ pub struct Settings {
     pub max_topic_queues: i32,
     /// Subscription groups of this shard.
     pub max_groups: usize,
+    /// Queues of all topics together.
+    pub max_queues: usize,
+    /// Members of producer and consumer groups, all groups together.
+    pub max_clients: usize,
+    /// Consumer offsets (a group, a topic, a queue).
+    pub max_offsets: usize,
     /// Pulls that wait for a message.
     pub max_held_pulls: usize,
     /// Everything that the configuration says, as `key=value`; what GET_BROKER_CONFIG answers.

@@ -138,6 +138,12 @@ pub(super) fn check(bytes: &[u8], log_id: u64, position: Position) -> Result<Gro
     })
 }
 
+/// The log that a group at the start of `bytes` says it belongs to; nothing else of it is looked at.
+pub(super) fn log_id_of(bytes: &[u8]) -> Option<u64> {
+    let (encoded, _) = Encoded::read_from_prefix(bytes).ok()?;
+    (encoded.magic.get() == MAGIC).then_some(encoded.log_id.get())
+}
+
 /// The records of a checked group: offset in the group and bytes of each. Stops early if a length makes no sense.
 pub(super) fn records(group: &[u8]) -> Records<'_> {
     let length =

@@ -1,5 +1,6 @@
 //! What a log can be told, with the bounds in which its promises hold.
 
+use super::append::KEPT_BLOCKS;
 use super::error::OpenError;
 use super::group::HEADER_BYTES;
 use super::segment::SEGMENT_ALIGN;
@@ -43,6 +44,14 @@ pub struct LogOptions {
     pub max_unflushed_bytes: u64,
     /// Log bytes after which a snapshot of the state is due.
     pub snapshot_bytes: u64,
+    /// Segments all of whose records are older may go.
+    pub retention_ms: i64,
+    /// Segments may go, oldest first, while the log is longer.
+    pub retention_bytes: u64,
+    /// Segments may go, oldest first, while more of the file system is used.
+    pub delete_above_percent: u8,
+    /// Messages are refused with `DiskFull` while more of the file system is used.
+    pub refuse_above_percent: u8,
     /// When groups are written.
     pub flush: FlushMode,
 }
@@ -62,6 +71,10 @@ impl Default for LogOptions {
             max_writes_in_flight: 4,
             max_unflushed_bytes: 64 << 20,
             snapshot_bytes: 256 << 20,
+            retention_ms: 72 * 3600 * 1000,
+            retention_bytes: u64::MAX,
+            delete_above_percent: 85,
+            refuse_above_percent: 90,
             flush: FlushMode::Sync,
         }
     }
@@ -97,8 +110,8 @@ impl LogOptions {
         )?;
         let smallest = self.segment_bytes.min(self.first_segment_bytes);
         fits(
-            "max_record_bytes must leave room in a segment",
-            self.longest_group() <= smallest,
+            "max_record_bytes and a few blocks must leave room in a segment",
+            self.longest_group() + (KEPT_BLOCKS + 1) * block as u64 <= smallest,
         )?;
         fits(
             "segment_bytes must be below 1 TiB",

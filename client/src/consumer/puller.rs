@@ -1,19 +1,15 @@
-//! A consumer of all queues of a topic. It does not share them with others of its group.
-//!
-//! A thread for each broker holds one pull per queue, and hands messages over through a bounded channel, so a slow
-//! application slows the pulls down. The offset behind the last message that the application has finished (by asking for
-//! the next one) is committed with the pulls, and when the consumer is closed.
+//! The thread that pulls from one broker: a pull for each queue is always on its way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use corelane_wire::body::{
     ConsumeFromWhere, ConsumeType, ConsumerData, HeartbeatData, MessageModel, SubscriptionData,
 };
-use corelane_wire::code::{perm, pull_flag, request, response};
+use corelane_wire::code::{pull_flag, request, response};
 use corelane_wire::header::client::UnregisterClientRequest;
 use corelane_wire::header::offset::{
     GetMaxOffsetRequest, GetMaxOffsetResponse, GetMinOffsetRequest, GetMinOffsetResponse,
@@ -23,12 +19,13 @@ use corelane_wire::header::offset::{
 use corelane_wire::header::pull::{PullMessageRequest, PullMessageResponse};
 use corelane_wire::properties::java_hash;
 use corelane_wire::record::Record;
-use corelane_wire::{ExtHeader, Frame, FrameWriter};
+use corelane_wire::{ExtHeader, Frame};
 
-use crate::cluster::{Broker, Cluster, master, no_such_topic};
-use crate::connection::{Connection, accept};
+use super::{Handed, Item, Start, Subscription};
+use crate::cluster::Broker;
+use crate::connection::{Connection, accept, no_fields};
 use crate::error::ClientError;
-use crate::message::{Received, now_ms};
+use crate::message::Received;
 
 /// How long a broker may hold a pull.
 const HOLD: Duration = Duration::from_secs(15);
@@ -38,222 +35,35 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a thread waits after something failed.
 const PAUSE: Duration = Duration::from_secs(1);
 const PULL_MESSAGES: i32 = 32;
-const CHANNEL_MESSAGES: usize = 256;
-
-/// Where to begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// Where the group stands; at the first message where it stands nowhere.
-    Group,
-    /// At the first message.
-    First,
-    /// Behind the last message.
-    Last,
-    /// At the first message that was stored at this time or later, ms.
-    Time(i64),
-}
-
-/// Which messages are wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Filter {
-    /// All.
-    All,
-    /// Those with one of these tags, written `a || b`.
-    Tags(String),
-    /// Those of which this is true.
-    Sql(String),
-}
-
-impl Filter {
-    fn expression(&self) -> &str {
-        match self {
-            Self::All => "*",
-            Self::Tags(text) | Self::Sql(text) => text,
-        }
-    }
-
-    fn kind(&self) -> &'static str {
-        match self {
-            Self::All | Self::Tags(_) => "TAG",
-            Self::Sql(_) => "SQL92",
-        }
-    }
-
-    fn tags(&self) -> Vec<String> {
-        match self {
-            Self::Tags(text) if text.trim() != "*" => text
-                .split("||")
-                .map(str::trim)
-                .filter(|tag| !tag.is_empty())
-                .map(str::to_owned)
-                .collect(),
-            _ => Vec::new(),
-        }
-    }
-}
-
-/// What to consume.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subscription {
-    /// The topic.
-    pub topic: String,
-    /// The consumer group.
-    pub group: String,
-    /// Which messages.
-    pub filter: Filter,
-    /// From where.
-    pub start: Start,
-    /// Whether the group's offsets are written.
-    pub commit: bool,
-}
 
 /// A queue: where it begins, and behind which message the application is.
 #[derive(Debug)]
-struct Queue {
-    id: i32,
+pub(super) struct Queue {
+    pub id: i32,
     // -1 until something is finished.
-    finished: Arc<AtomicI64>,
-}
-
-#[derive(Debug)]
-struct Handed {
-    message: Received,
-    finished: Arc<AtomicI64>,
-}
-
-type Item = Result<Handed, ClientError>;
-
-/// Receives the messages of a topic.
-#[derive(Debug)]
-pub struct Consumer {
-    items: Option<Receiver<Item>>,
-    // The message that the application works on.
-    current: Option<(Arc<AtomicI64>, i64)>,
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Consumer {
-    /// Starts to consume: an error when the topic does not exist.
-    pub fn start(cluster: &mut Cluster, subscription: &Subscription) -> Result<Self, ClientError> {
-        let topic = &subscription.topic;
-        let route = cluster.route(topic)?.ok_or_else(|| no_such_topic(topic))?;
-        let (sender, receiver) = sync_channel(CHANNEL_MESSAGES);
-        let mut consumer = Self {
-            items: Some(receiver),
-            current: None,
-            stop: Arc::new(AtomicBool::new(false)),
-            threads: Vec::new(),
-        };
-        let client_id = format!("corelane@{}#{}", std::process::id(), now_ms());
-        for data in route
-            .queue_datas
-            .iter()
-            .filter(|data| data.perm & perm::READ != 0)
-        {
-            let broker = route
-                .broker_datas
-                .iter()
-                .find(|broker| broker.broker_name == data.broker_name);
-            let Some(broker) = broker.and_then(master) else {
-                continue;
-            };
-            let queues = (0..data.read_queue_nums)
-                .map(|id| Queue {
-                    id,
-                    finished: Arc::new(AtomicI64::new(-1)),
-                })
-                .collect();
-            let puller = Puller {
-                broker,
-                queues,
-                offsets: Vec::new(),
-                subscription: subscription.clone(),
-                tags: subscription.filter.tags(),
-                version: now_ms(),
-                client_id: client_id.clone(),
-                timeout: cluster.timeout(),
-                sender: sender.clone(),
-                stop: Arc::clone(&consumer.stop),
-            };
-            consumer.threads.push(thread::spawn(move || puller.run()));
-        }
-        if consumer.threads.is_empty() {
-            return Err(ClientError::Cluster(format!(
-                "no broker gives out the messages of topic {topic}"
-            )));
-        }
-        Ok(consumer)
-    }
-
-    /// The next message; `None` when none came in time. Asking for it finishes the one before. An error does not end the
-    /// consumer: it goes on trying.
-    pub fn next(&mut self, timeout: Duration) -> Result<Option<Received>, ClientError> {
-        self.finish_current();
-        let Some(items) = &self.items else {
-            return Ok(None);
-        };
-        match items.recv_timeout(timeout) {
-            Ok(Ok(Handed { message, finished })) => {
-                self.current = Some((finished, message.queue_offset + 1));
-                Ok(Some(message))
-            }
-            Ok(Err(error)) => Err(error),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(ClientError::Cluster("the consumer has stopped".to_owned()))
-            }
-        }
-    }
-
-    /// Finishes the last message, commits, and says goodbye to the brokers.
-    pub fn close(mut self) {
-        self.finish_current();
-        self.end();
-    }
-
-    fn finish_current(&mut self) {
-        if let Some((finished, offset)) = self.current.take() {
-            finished.store(offset, Ordering::Release);
-        }
-    }
-
-    fn end(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        self.items = None;
-        for thread in self.threads.drain(..) {
-            // A thread that panicked has said so itself.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        self.end();
-    }
+    pub finished: Arc<AtomicI64>,
 }
 
 /// What an answer belongs to: the queue's place in the list.
 type Token = usize;
 
 /// The work of one thread.
-struct Puller {
-    broker: Broker,
-    queues: Vec<Queue>,
+pub(super) struct Puller {
+    pub broker: Broker,
+    pub queues: Vec<Queue>,
     // The next offset to pull, for each queue; empty until it is known.
-    offsets: Vec<i64>,
-    subscription: Subscription,
-    tags: Vec<String>,
-    version: i64,
-    client_id: String,
-    timeout: Duration,
-    sender: SyncSender<Item>,
-    stop: Arc<AtomicBool>,
+    pub offsets: Vec<i64>,
+    pub subscription: Subscription,
+    pub tags: Vec<String>,
+    pub version: i64,
+    pub client_id: String,
+    pub timeout: Duration,
+    pub sender: SyncSender<Item>,
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Puller {
-    fn run(mut self) {
+    pub(super) fn run(mut self) {
         while !self.stopped() {
             if let Err(error) = self.serve_one_connection() {
                 if !self.hand_over(Err(error)) {
@@ -471,7 +281,6 @@ impl Puller {
             }],
             ..HeartbeatData::default()
         };
-        let no_fields = |_: &mut FrameWriter<'_>| {};
         connection
             .request(
                 request::HEART_BEAT,
