@@ -6,6 +6,7 @@ A peer is set up as its own documents recommend for one node; what was changed f
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -55,7 +56,7 @@ class Peer:
         return ""
 
     def memory_mb(self):
-        return machine.resident_mb(self.server) if self.server else 0.0
+        return machine.most_memory_mb(self.server) if self.server else 0.0
 
 
 class RocketmqProtocol(Peer):
@@ -334,7 +335,6 @@ def find_go(options, program, module):
         return built
     if shutil.which("go") is None:
         raise Absent(f"{program} and Go are not installed")
-    import os
     done = subprocess.run(["go", "install", module], capture_output=True, text=True,
                           env={**os.environ, "GOBIN": str(options.cache / "bin")})
     if done.returncode != 0:
