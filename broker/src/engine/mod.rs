@@ -30,8 +30,6 @@ mod send_back;
 pub mod settings;
 mod state;
 mod store;
-#[cfg(test)]
-mod testhost;
 pub mod topic;
 pub mod turn;
 

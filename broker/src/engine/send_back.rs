@@ -28,7 +28,11 @@ const MAX_EXPONENT: u32 = 32;
 
 impl Engine {
     /// CONSUMER_SEND_MSG_BACK 36.
-    pub(super) fn send_back(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn send_back(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = ConsumerSendMsgBackRequest::decode(&req.frame.ext)?;
         let group = header.group.to_str();
         self.ensure_group(turn, &group)?;
@@ -42,7 +46,12 @@ impl Engine {
             turn.answer_ok(req.to);
             return Ok(());
         }
-        let not_found = || Refusal::new(response::SYSTEM_ERROR, format!("look message by offset failed, {}", header.offset));
+        let not_found = || {
+            Refusal::new(
+                response::SYSTEM_ERROR,
+                format!("look message by offset failed, {}", header.offset),
+            )
+        };
         let position = u64::try_from(header.offset).map_err(|_| not_found())?;
         let bytes = match turn.log.record_at(position) {
             Ok(bytes) => bytes,
@@ -57,7 +66,9 @@ impl Engine {
         if !name::is_for_clients(record.topic()) {
             return Err(not_found());
         }
-        let header_max = header.max_reconsume_times.filter(|_| req.frame.version >= VERSION_WITH_MAX);
+        let header_max = header
+            .max_reconsume_times
+            .filter(|_| req.frame.version >= VERSION_WITH_MAX);
         let most = header_max.unwrap_or(config.retry_max_times);
         let failures = record.reconsume_times();
         let dead = failures >= most || header.delay_level < 0;
@@ -66,15 +77,24 @@ impl Engine {
             (format!("{}{group}", name::DLQ_PREFIX), 0)
         } else {
             self.send_round = self.send_round.wrapping_add(1);
-            (format!("{}{group}", name::RETRY_PREFIX), self.send_round.rem_euclid(config.retry_queue_nums))
+            (
+                format!("{}{group}", name::RETRY_PREFIX),
+                self.send_round.rem_euclid(config.retry_queue_nums),
+            )
         };
         let queues = if dead { 1 } else { config.retry_queue_nums };
         self.ensure_group_topic(turn, &target, queues, header.unit_mode && !dead)?;
         let Some(known) = self.topics.get_mut(&target) else {
-            return Err(Refusal::new(response::SYSTEM_ERROR, format!("topic[{target}] not exist")));
+            return Err(Refusal::new(
+                response::SYSTEM_ERROR,
+                format!("topic[{target}] not exist"),
+            ));
         };
         if known.config.perm & perm::WRITE == 0 {
-            return Err(Refusal::new(response::NO_PERMISSION, format!("the topic[{target}] sending message is forbidden")));
+            return Err(Refusal::new(
+                response::NO_PERMISSION,
+                format!("the topic[{target}] sending message is forbidden"),
+            ));
         }
         let queue = known.queue(turn.log, queue_id);
 
@@ -83,10 +103,17 @@ impl Engine {
             false => self.retry_due(turn.now.wall_ms, &config, header.delay_level, failures),
         };
         let properties = record.properties();
-        let [retry_topic, origin_id, tags] =
-            properties.find([property::RETRY_TOPIC, property::ORIGIN_MESSAGE_ID, property::TAGS]);
+        let [retry_topic, origin_id, tags] = properties.find([
+            property::RETRY_TOPIC,
+            property::ORIGIN_MESSAGE_ID,
+            property::TAGS,
+        ]);
         let retry_topic = retry_topic.map_or(record.topic().into(), |topic| topic.to_str());
-        let own_id = OffsetId { store_host: record.store_host(), offset: record.physical_offset() }.encode();
+        let own_id = OffsetId {
+            store_host: record.store_host(),
+            offset: record.physical_offset(),
+        }
+        .encode();
         let origin_id = origin_id.map_or(own_id.as_str().into(), |id| id.to_str());
         let level = level.map(|level| level.to_string()).unwrap_or_default();
         let append = [
@@ -96,7 +123,11 @@ impl Engine {
             (property::DELAY, &*level),
         ];
         // A level that the message came with says nothing about a wait that the group's policy sets.
-        let without: &[&str] = if level.is_empty() { &[property::DELAY] } else { &[] };
+        let without: &[&str] = if level.is_empty() {
+            &[property::DELAY]
+        } else {
+            &[]
+        };
         let message = NewMessage {
             topic: &target,
             queue_id,
@@ -109,7 +140,11 @@ impl Engine {
             reconsume_times: failures.saturating_add(1),
             prepared_transaction_offset: 0,
             body: record.body(),
-            properties: Edit { received: properties, without, append: &append },
+            properties: Edit {
+                received: properties,
+                without,
+                append: &append,
+            },
         };
         let end = self.store_due(turn, &message, due)?.appended.end;
         self.answer_when_durable(turn, req.to, end, 0);
@@ -117,26 +152,51 @@ impl Engine {
     }
 
     /// When a message is consumed again that failed so often before, and the level that its record shows.
-    fn retry_due(&self, wall_ms: i64, config: &SubscriptionGroupConfig, level: i32, failures: i32) -> (Due, Option<i32>) {
+    fn retry_due(
+        &self,
+        wall_ms: i64,
+        config: &SubscriptionGroupConfig,
+        level: i32,
+        failures: i32,
+    ) -> (Due, Option<i32>) {
         if level == 0
             && let Some(wait_ms) = policy_wait_ms(&config.group_retry_policy, failures)
         {
             let wait_ms = wait_ms.min(self.settings.timer_max_delay_ms);
-            let due = if wait_ms > 0 { Due::At(wall_ms.saturating_add(wait_ms)) } else { Due::Now };
+            let due = if wait_ms > 0 {
+                Due::At(wall_ms.saturating_add(wait_ms))
+            } else {
+                Due::Now
+            };
             return (due, None);
         }
-        let level = if level == 0 { FIRST_RETRY_LEVEL.saturating_add(failures) } else { level };
+        let level = if level == 0 {
+            FIRST_RETRY_LEVEL.saturating_add(failures)
+        } else {
+            level
+        };
         let highest = self.settings.delay_levels_ms.len();
-        (Due::Level(usize::try_from(level).unwrap_or(1).clamp(1, highest)), Some(level))
+        (
+            Due::Level(usize::try_from(level).unwrap_or(1).clamp(1, highest)),
+            Some(level),
+        )
     }
 
     /// A topic of a group's own, made where it is missing.
-    fn ensure_group_topic(&mut self, turn: &mut Turn<'_>, name: &str, queues: i32, unit: bool) -> Result<(), Refusal> {
+    fn ensure_group_topic(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &str,
+        queues: i32,
+        unit: bool,
+    ) -> Result<(), Refusal> {
         if self.topics.get(name).is_none() {
             let mut config = topic::config(name, queues, perm::READ | perm::WRITE);
             config.topic_sys_flag = if unit { UNIT_SUB } else { 0 };
             self.put_topic(turn, config)?;
-            turn.out.effect(Effect::Register { version: self.topics.version() });
+            turn.out.effect(Effect::Register {
+                version: self.topics.version(),
+            });
         }
         Ok(())
     }
@@ -148,8 +208,16 @@ fn policy_wait_ms(policy: &GroupRetryPolicy, failures: i32) -> Option<i64> {
     match policy.kind {
         GroupRetryPolicyType::Exponential => {
             let policy = policy.exponential_retry_policy.as_ref()?;
-            let factor = policy.multiplier.max(1).saturating_pow(failures.min(MAX_EXPONENT));
-            Some(policy.initial.saturating_mul(factor).clamp(0, policy.max.max(0)))
+            let factor = policy
+                .multiplier
+                .max(1)
+                .saturating_pow(failures.min(MAX_EXPONENT));
+            Some(
+                policy
+                    .initial
+                    .saturating_mul(factor)
+                    .clamp(0, policy.max.max(0)),
+            )
         }
         GroupRetryPolicyType::Customized => {
             // The first two waits are for those who ask for them by level.
@@ -164,100 +232,196 @@ fn policy_wait_ms(policy: &GroupRetryPolicy, failures: i32) -> Option<i64> {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::engine::testhost::{Reply, TestHost, settings, small_log};
     use crate::engine::turn::Connection;
+    use crate::log::LogOptions;
+    use crate::sim::shard::{Received, SimShard, settings};
+    use corelane_wire::FrameWriter;
     use corelane_wire::body::{CustomizedRetryPolicy, ExponentialRetryPolicy};
     use corelane_wire::code::request;
 
-    fn start() -> (TestHost, Connection) {
-        let mut host = TestHost::start(1, settings(), small_log());
-        let connection = host.connect();
-        (host, connection)
+    fn start() -> (SimShard, Connection) {
+        let mut shard = SimShard::new(1, settings(), LogOptions::default());
+        let connection = shard.connect();
+        (shard, connection)
     }
 
-    fn send_back(host: &mut TestHost, connection: Connection, position: i64, level: &str, max: Option<&str>) -> Reply {
-        let position = position.to_string();
-        let mut fields = vec![("offset", &*position), ("group", "g"), ("delayLevel", level), ("originMsgId", "id")];
-        fields.extend(max.map(|max| ("maxReconsumeTimes", max)));
-        host.request(connection, request::CONSUMER_SEND_MSG_BACK, &fields, &[])
+    fn send_back(
+        shard: &mut SimShard,
+        connection: Connection,
+        position: i64,
+        level: &str,
+        max: Option<&str>,
+    ) -> Received {
+        send_back_to(shard, connection, "g", position, level, max)
     }
 
-    fn put_group(host: &mut TestHost, connection: Connection, config: &SubscriptionGroupConfig) {
+    fn send_back_to(
+        shard: &mut SimShard,
+        connection: Connection,
+        group: &str,
+        position: i64,
+        level: &str,
+        max: Option<&str>,
+    ) -> Received {
+        let fields = |fields: &mut FrameWriter<'_>| {
+            fields.int_field("offset", position);
+            fields.field("group", group);
+            fields.field("delayLevel", level);
+            fields.field("originMsgId", "id");
+            if let Some(max) = max {
+                fields.field("maxReconsumeTimes", max);
+            }
+        };
+        shard
+            .call(connection, request::CONSUMER_SEND_MSG_BACK, fields, &[])
+            .unwrap()
+    }
+
+    fn send(shard: &mut SimShard, connection: Connection, body: &str, pairs: &[(&str, &str)]) {
+        shard.send(connection, "t", 0, body, pairs);
+        shard.settle();
+        assert_eq!(shard.receive(connection)[0].code, response::SUCCESS);
+    }
+
+    fn put_group(shard: &mut SimShard, connection: Connection, config: &SubscriptionGroupConfig) {
         let code = request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP;
-        assert_eq!(host.request(connection, code, &[], &config.to_json()).code, response::SUCCESS);
+        assert_eq!(
+            shard
+                .call(connection, code, |_| {}, &config.to_json())
+                .unwrap()
+                .code,
+            response::SUCCESS
+        );
     }
 
     #[test]
     fn a_message_is_retried_and_then_dead() {
-        let (mut host, connection) = start();
-        host.send(connection, "t", 0, "body", &[("TAGS", "tag"), ("KEYS", "k")]);
-        let first = host.messages("t", 0)[0].clone();
+        let (mut shard, connection) = start();
+        send(
+            &mut shard,
+            connection,
+            "body",
+            &[("TAGS", "tag"), ("KEYS", "k")],
+        );
+        let first = shard.stored("t", 0)[0].clone();
         let mut position = first.position;
         for (failures, wait_ms) in [(1, 1_000), (2, 30_000)] {
             // Level 0 grows with the failures; another level is taken as it is.
             let level = if failures == 1 { "1" } else { "0" };
-            assert_eq!(send_back(&mut host, connection, position, level, Some("2")).code, response::SUCCESS);
-            host.advance(wait_ms - 10);
-            assert_eq!(host.messages("%RETRY%g", 0).len(), failures - 1);
-            host.advance(20);
-            let retried = host.messages("%RETRY%g", 0).pop().unwrap();
-            assert_eq!((retried.body.as_str(), retried.reconsume_times), ("body", failures as i32));
-            for (name, value) in [("RETRY_TOPIC", "t"), ("REAL_TOPIC", "%RETRY%g"), ("WAIT", "false"), ("TAGS", "tag")] {
+            assert_eq!(
+                send_back(&mut shard, connection, position, level, Some("2")).code,
+                response::SUCCESS
+            );
+            shard.advance(wait_ms - 10);
+            assert_eq!(shard.stored("%RETRY%g", 0).len(), failures - 1);
+            shard.advance(20);
+            let retried = shard.stored("%RETRY%g", 0).pop().unwrap();
+            assert_eq!(
+                (retried.body.as_str(), retried.reconsume_times),
+                ("body", failures as i32)
+            );
+            for (name, value) in [
+                ("RETRY_TOPIC", "t"),
+                ("REAL_TOPIC", "%RETRY%g"),
+                ("WAIT", "false"),
+                ("TAGS", "tag"),
+            ] {
                 assert_eq!(retried.properties[name], value);
             }
             position = retried.position;
         }
-        assert_eq!(send_back(&mut host, connection, position, "0", Some("2")).code, response::SUCCESS);
-        let letters = host.messages("%DLQ%g", 0);
+        assert_eq!(
+            send_back(&mut shard, connection, position, "0", Some("2")).code,
+            response::SUCCESS
+        );
+        let letters = shard.stored("%DLQ%g", 0);
         assert_eq!(letters.len(), 1);
-        assert_eq!((letters[0].reconsume_times, letters[0].properties["DELAY"].as_str()), (3, "0"));
-        let origin = OffsetId { store_host: "127.0.0.1:10911".parse::<std::net::SocketAddr>().unwrap().into(), offset: first.position };
-        assert_eq!(letters[0].properties["ORIGIN_MESSAGE_ID"], origin.encode().as_str());
+        assert_eq!(
+            (
+                letters[0].reconsume_times,
+                letters[0].properties["DELAY"].as_str()
+            ),
+            (3, "0")
+        );
+        let origin = OffsetId {
+            store_host: "127.0.0.1:10911"
+                .parse::<std::net::SocketAddr>()
+                .unwrap()
+                .into(),
+            offset: first.position,
+        };
+        assert_eq!(
+            letters[0].properties["ORIGIN_MESSAGE_ID"],
+            origin.encode().as_str()
+        );
         // A level below 0 gives up at once.
-        assert_eq!(send_back(&mut host, connection, first.position, "-1", None).code, response::SUCCESS);
-        assert_eq!(host.messages("%DLQ%g", 0).len(), 2);
+        assert_eq!(
+            send_back(&mut shard, connection, first.position, "-1", None).code,
+            response::SUCCESS
+        );
+        assert_eq!(shard.stored("%DLQ%g", 0).len(), 2);
     }
 
     #[test]
     fn a_groups_policy_says_how_long_a_retry_waits() {
-        let (mut host, connection) = start();
+        let (mut shard, connection) = start();
         let policy = GroupRetryPolicy {
-            customized_retry_policy: Some(CustomizedRetryPolicy { next: vec![0, 0, 7_000] }),
+            customized_retry_policy: Some(CustomizedRetryPolicy {
+                next: vec![0, 0, 7_000],
+            }),
             ..GroupRetryPolicy::default()
         };
-        let config =
-            SubscriptionGroupConfig { group_name: "g".into(), group_retry_policy: policy, ..SubscriptionGroupConfig::default() };
-        put_group(&mut host, connection, &config);
-        host.send(connection, "t", 0, "body", &[("DELAY", "0")]);
-        let position = host.messages("t", 0)[0].position;
-        assert_eq!(send_back(&mut host, connection, position, "0", None).code, response::SUCCESS);
-        host.advance(6_990);
-        assert_eq!(host.messages("%RETRY%g", 0), []);
-        host.advance(1_020);
-        let retried = host.messages("%RETRY%g", 0);
+        let config = SubscriptionGroupConfig {
+            group_name: "g".into(),
+            group_retry_policy: policy,
+            ..SubscriptionGroupConfig::default()
+        };
+        put_group(&mut shard, connection, &config);
+        send(&mut shard, connection, "body", &[("DELAY", "0")]);
+        let position = shard.stored("t", 0)[0].position;
+        assert_eq!(
+            send_back(&mut shard, connection, position, "0", None).code,
+            response::SUCCESS
+        );
+        shard.advance(6_990);
+        assert_eq!(shard.stored("%RETRY%g", 0), []);
+        shard.advance(1_020);
+        let retried = shard.stored("%RETRY%g", 0);
         assert_eq!((retried.len(), retried[0].reconsume_times), (1, 1));
         assert_eq!(retried[0].properties.get("DELAY"), None);
     }
 
     #[test]
     fn what_cannot_be_sent_back_is_refused() {
-        let (mut host, connection) = start();
-        host.send(connection, "t", 0, "body", &[]);
+        let (mut shard, connection) = start();
+        send(&mut shard, connection, "body", &[]);
         for position in [-1, i64::MIN, i64::MAX, 1, 1 << 40] {
-            assert_eq!(send_back(&mut host, connection, position, "0", None).code, response::SYSTEM_ERROR, "{position}");
+            assert_eq!(
+                send_back(&mut shard, connection, position, "0", None).code,
+                response::SYSTEM_ERROR,
+                "{position}"
+            );
         }
         // Records of the system are not for consumers.
-        host.send(connection, "t", 0, "later", &[("DELAY", "1")]);
-        let waiting = host.messages("SCHEDULE_TOPIC_XXXX", 0)[0].position;
-        assert_eq!(send_back(&mut host, connection, waiting, "0", None).code, response::SYSTEM_ERROR);
-        let position = host.messages("t", 0)[0].position;
-        let config =
-            SubscriptionGroupConfig { group_name: "g".into(), retry_queue_nums: 0, ..SubscriptionGroupConfig::default() };
-        put_group(&mut host, connection, &config);
-        assert_eq!(send_back(&mut host, connection, position, "-1", None).code, response::SUCCESS);
-        assert_eq!(host.messages("%DLQ%g", 0), []);
-        let fields = [("offset", "0"), ("group", "no group"), ("delayLevel", "0")];
-        let reply = host.request(connection, request::CONSUMER_SEND_MSG_BACK, &fields, &[]);
+        send(&mut shard, connection, "later", &[("DELAY", "1")]);
+        let waiting = shard.stored("SCHEDULE_TOPIC_XXXX", 0)[0].position;
+        assert_eq!(
+            send_back(&mut shard, connection, waiting, "0", None).code,
+            response::SYSTEM_ERROR
+        );
+        let position = shard.stored("t", 0)[0].position;
+        let config = SubscriptionGroupConfig {
+            group_name: "g".into(),
+            retry_queue_nums: 0,
+            ..SubscriptionGroupConfig::default()
+        };
+        put_group(&mut shard, connection, &config);
+        assert_eq!(
+            send_back(&mut shard, connection, position, "-1", None).code,
+            response::SUCCESS
+        );
+        assert_eq!(shard.stored("%DLQ%g", 0), []);
+        let reply = send_back_to(&mut shard, connection, "no group", position, "0", None);
         assert_eq!(reply.code, response::SUBSCRIPTION_GROUP_NOT_EXIST);
     }
 
@@ -266,13 +430,23 @@ mod tests {
         assert_eq!(policy_wait_ms(&GroupRetryPolicy::default(), 3), None);
         let exponential = GroupRetryPolicy {
             kind: GroupRetryPolicyType::Exponential,
-            exponential_retry_policy: Some(ExponentialRetryPolicy { initial: 5_000, max: 60_000, multiplier: 2 }),
+            exponential_retry_policy: Some(ExponentialRetryPolicy {
+                initial: 5_000,
+                max: 60_000,
+                multiplier: 2,
+            }),
             customized_retry_policy: None,
         };
-        let waits = [0, 1, 2, 3, 4, 1_000, -7].map(|failures| policy_wait_ms(&exponential, failures));
-        assert_eq!(waits, [5_000, 10_000, 20_000, 40_000, 60_000, 60_000, 5_000].map(Some));
+        let waits =
+            [0, 1, 2, 3, 4, 1_000, -7].map(|failures| policy_wait_ms(&exponential, failures));
+        assert_eq!(
+            waits,
+            [5_000, 10_000, 20_000, 40_000, 60_000, 60_000, 5_000].map(Some)
+        );
         let mut customized = GroupRetryPolicy {
-            customized_retry_policy: Some(CustomizedRetryPolicy { next: vec![1, 2, 3, 4] }),
+            customized_retry_policy: Some(CustomizedRetryPolicy {
+                next: vec![1, 2, 3, 4],
+            }),
             ..GroupRetryPolicy::default()
         };
         let waits = [0, 1, 2, 99].map(|failures| policy_wait_ms(&customized, failures));

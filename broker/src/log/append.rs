@@ -122,6 +122,11 @@ impl Log {
         }
     }
 
+    /// The most bytes that [`Log::together`] takes.
+    pub fn most_together(&self) -> usize {
+        self.options.max_record_bytes
+    }
+
     /// Lets the records that are appended next, `bytes` bytes of them in all with 12 more for each state record, go into one
     /// group: after a crash either all of them are there or none. At least one must be appended before the turn ends.
     pub fn together(&mut self, bytes: usize) -> Result<(), AppendError> {

@@ -40,23 +40,44 @@ pub(super) struct Batch {
 impl Engine {
     /// Takes records of `queue` from `from` on that were stored at or before `stored_ms`. What retention or damage has taken
     /// is reported and passed over.
-    pub(super) fn collect(&mut self, turn: &mut Turn<'_>, queue: QueueRef, from: i64, stored_ms: i64) -> Batch {
-        let mut batch = Batch { records: Vec::new(), next: from, later_ms: None, reading: false, bytes: PROGRESS_BYTES };
+    pub(super) fn collect(
+        &mut self,
+        turn: &mut Turn<'_>,
+        queue: QueueRef,
+        from: i64,
+        stored_ms: i64,
+    ) -> Batch {
+        let mut batch = Batch {
+            records: Vec::new(),
+            next: from,
+            later_ms: None,
+            reading: false,
+            bytes: PROGRESS_BYTES,
+        };
         let min = turn.log.min_offset(queue);
         if from < min {
-            tracing::error!(messages = min - from, "messages that waited for their time are lost: retention took them");
+            tracing::error!(
+                messages = min - from,
+                "messages that waited for their time are lost: retention took them"
+            );
             batch.next = min;
         }
         let mut entries = std::mem::take(&mut self.entries);
         entries.clear();
-        match turn.log.entries(queue, batch.next, MAX_MESSAGES, &mut entries) {
+        match turn
+            .log
+            .entries(queue, batch.next, MAX_MESSAGES, &mut entries)
+        {
             Ok(()) => {}
             Err(ReadMiss::Wanted(read)) => {
                 self.delays.reads.insert(read);
                 batch.reading = true;
             }
-            Err(miss) => tracing::error!(%miss, "the index of messages that wait for their time cannot be read"),
+            Err(miss) => {
+                tracing::error!(%miss, "the index of messages that wait for their time cannot be read")
+            }
         }
+        let most = MAX_BYTES.min(turn.log.most_together());
         let mut reads = 0;
         for entry in &entries {
             if entry.store_ms > stored_ms {
@@ -64,7 +85,7 @@ impl Engine {
                 break;
             }
             let bytes = entry.size as usize + GROWTH_BYTES;
-            let full = !batch.records.is_empty() && batch.bytes + bytes > MAX_BYTES;
+            let full = !batch.records.is_empty() && batch.bytes + bytes > most;
             if reads == 0 && full {
                 break;
             }
@@ -134,18 +155,27 @@ impl Engine {
         append: &[(&str, &str)],
     ) -> Result<Option<Appended>, Refusal> {
         let properties = record.properties();
-        let [topic, queue_id, tags] = properties.find([property::REAL_TOPIC, property::REAL_QID, property::TAGS]);
+        let [topic, queue_id, tags] =
+            properties.find([property::REAL_TOPIC, property::REAL_QID, property::TAGS]);
         let topic = topic.map(|topic| topic.to_str()).unwrap_or_default();
-        let queue_id = queue_id.and_then(|id| id.to_str().parse::<i32>().ok()).filter(|id| *id >= 0);
+        let queue_id = queue_id
+            .and_then(|id| id.to_str().parse::<i32>().ok())
+            .filter(|id| *id >= 0);
         let Some(queue_id) = queue_id else {
-            return Err(Refusal::new(response::MESSAGE_ILLEGAL, "the record does not say which queue it is for"));
+            return Err(Refusal::new(
+                response::MESSAGE_ILLEGAL,
+                "the record does not say which queue it is for",
+            ));
         };
         let Some(known) = self.topics.get_mut(&topic) else {
             tracing::warn!(%topic, "a message is due, but its topic is gone");
             return Ok(None);
         };
         if queue_id >= known.queue_count().max(self.settings.max_topic_queues) {
-            return Err(Refusal::new(response::MESSAGE_ILLEGAL, format!("{topic} has no queue {queue_id}")));
+            return Err(Refusal::new(
+                response::MESSAGE_ILLEGAL,
+                format!("{topic} has no queue {queue_id}"),
+            ));
         }
         let queue = known.queue(turn.log, queue_id);
         let message = NewMessage {
@@ -160,7 +190,11 @@ impl Engine {
             reconsume_times: record.reconsume_times(),
             prepared_transaction_offset: record.prepared_transaction_offset(),
             body: record.body(),
-            properties: Edit { received: properties, without: &[], append },
+            properties: Edit {
+                received: properties,
+                without: &[],
+                append,
+            },
         };
         self.store(turn, &message).map(Some)
     }

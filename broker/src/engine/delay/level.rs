@@ -22,7 +22,11 @@ pub(super) struct Level {
 
 impl Level {
     pub fn new(delay_ms: i64) -> Self {
-        Self { delay_ms, offset: 0, wake: Wake::NOW }
+        Self {
+            delay_ms,
+            offset: 0,
+            wake: Wake::NOW,
+        }
     }
 }
 
@@ -37,12 +41,19 @@ impl Engine {
         let queue_id = message.queue_id.to_string();
         let append = [
             message.properties.append,
-            &[(property::REAL_TOPIC, message.topic), (property::REAL_QID, &queue_id)],
+            &[
+                (property::REAL_TOPIC, message.topic),
+                (property::REAL_QID, &queue_id),
+            ],
         ]
         .concat();
         let without = [
             message.properties.without,
-            &[property::TIMER_DELIVER_MS, property::TIMER_DELAY_SEC, property::TIMER_DELAY_MS],
+            &[
+                property::TIMER_DELIVER_MS,
+                property::TIMER_DELAY_SEC,
+                property::TIMER_DELAY_MS,
+            ],
         ]
         .concat();
         let waiting = NewMessage {
@@ -50,7 +61,11 @@ impl Engine {
             queue_id: index as i32,
             queue: turn.log.queue(SCHEDULE_TOPIC, index as i32),
             tags: message.tags.clone(),
-            properties: Edit { received: message.properties.received, without: &without, append: &append },
+            properties: Edit {
+                received: message.properties.received,
+                without: &without,
+                append: &append,
+            },
             ..*message
         };
         let appended = self.store(turn, &waiting)?;
@@ -81,18 +96,30 @@ impl Engine {
             };
             return 0;
         }
-        let result = self.deliver_batch(turn, &batch, LEVEL_PROGRESS, index as i64, |engine, turn, record| {
-            engine.deliver_record(turn, record, &[]).map(drop)
-        });
+        let result = self.deliver_batch(
+            turn,
+            &batch,
+            LEVEL_PROGRESS,
+            index as i64,
+            |engine, turn, record| engine.deliver_record(turn, record, &[]).map(drop),
+        );
         let level = &mut self.delays.levels[index];
         match result {
             Ok(reached) => {
                 level.offset = reached;
-                level.wake = if reached == batch.next { Wake::NOW } else { Wake::after_ms(turn.now, RETRY_MS) };
+                level.wake = if reached == batch.next {
+                    Wake::NOW
+                } else {
+                    Wake::after_ms(turn.now, RETRY_MS)
+                };
                 (reached - from).unsigned_abs() as usize
             }
             Err(AppendError::TooLarge) => {
-                tracing::error!(level = index + 1, offset = from, "a delayed message is longer than this broker stores now");
+                tracing::error!(
+                    level = index + 1,
+                    offset = from,
+                    "a delayed message is longer than this broker stores now"
+                );
                 level.offset = from + 1;
                 1
             }

@@ -21,7 +21,7 @@ use std::collections::HashSet;
 
 use corelane_wire::Text;
 use corelane_wire::code::response;
-use corelane_wire::properties::{Properties, name as property};
+use corelane_wire::properties::name as property;
 
 use super::Engine;
 use super::settings::Settings;
@@ -80,20 +80,6 @@ pub(super) struct Asked<'a> {
     pub out_ms: Option<Text<'a>>,
 }
 
-impl<'a> Asked<'a> {
-    /// What the properties ask for.
-    pub fn of(properties: &Properties<'a>) -> Self {
-        let [level, delay_secs, delay_ms, deliver_ms, out_ms] = properties.find([
-            property::DELAY,
-            property::TIMER_DELAY_SEC,
-            property::TIMER_DELAY_MS,
-            property::TIMER_DELIVER_MS,
-            property::TIMER_OUT_MS,
-        ]);
-        Self { level, delay_secs, delay_ms, deliver_ms, out_ms }
-    }
-}
-
 /// When one source of waiting messages is to be looked at again.
 #[derive(Debug, Clone, Copy)]
 struct Wake {
@@ -104,21 +90,36 @@ struct Wake {
 
 impl Wake {
     /// At once.
-    const NOW: Self = Self { mono_ms: i64::MIN, reading: false };
+    const NOW: Self = Self {
+        mono_ms: i64::MIN,
+        reading: false,
+    };
     /// When something is stored.
-    const NEVER: Self = Self { mono_ms: i64::MAX, reading: false };
+    const NEVER: Self = Self {
+        mono_ms: i64::MAX,
+        reading: false,
+    };
 
     fn after_ms(now: Now, wait_ms: i64) -> Self {
-        Self { mono_ms: now.mono_ms.saturating_add(wait_ms), reading: false }
+        Self {
+            mono_ms: now.mono_ms.saturating_add(wait_ms),
+            reading: false,
+        }
     }
 
     /// At a time of the wall clock, or a look at the clock before it.
     fn at_wall(now: Now, wall_ms: i64) -> Self {
-        Self::after_ms(now, wall_ms.saturating_sub(now.wall_ms).clamp(0, LOOK_AGAIN_MS))
+        Self::after_ms(
+            now,
+            wall_ms.saturating_sub(now.wall_ms).clamp(0, LOOK_AGAIN_MS),
+        )
     }
 
     fn reading(now: Now) -> Self {
-        Self { mono_ms: now.mono_ms + LOOK_AGAIN_MS, reading: true }
+        Self {
+            mono_ms: now.mono_ms + LOOK_AGAIN_MS,
+            reading: true,
+        }
     }
 }
 
@@ -138,7 +139,11 @@ impl Delays {
     /// Nothing waits, as far as is known before replay.
     pub fn new(settings: &Settings) -> Self {
         Self {
-            levels: settings.delay_levels_ms.iter().map(|delay_ms| Level::new(*delay_ms)).collect(),
+            levels: settings
+                .delay_levels_ms
+                .iter()
+                .map(|delay_ms| Level::new(*delay_ms))
+                .collect(),
             timers: Timers::new(),
             reads: HashSet::new(),
             deadline_mono_ms: i64::MIN,
@@ -156,7 +161,11 @@ impl Delays {
         if !self.reads.remove(&read) {
             return;
         }
-        let wakes = self.levels.iter_mut().map(|level| &mut level.wake).chain([&mut self.timers.wake]);
+        let wakes = self
+            .levels
+            .iter_mut()
+            .map(|level| &mut level.wake)
+            .chain([&mut self.timers.wake]);
         for wake in wakes.filter(|wake| wake.reading) {
             *wake = Wake::NOW;
         }
@@ -180,7 +189,9 @@ impl Engine {
         if let Some(level) = asked.level {
             let level: i32 = number(property::DELAY, level)?;
             if level > 0 {
-                return Ok(Due::Level((level as usize).min(self.settings.delay_levels_ms.len())));
+                return Ok(Due::Level(
+                    (level as usize).min(self.settings.delay_levels_ms.len()),
+                ));
             }
         }
         if asked.out_ms.is_some() {
@@ -212,16 +223,36 @@ impl Engine {
     }
 
     /// Stores a message where it belongs, or where it waits until it is due.
-    pub(super) fn store_due(&mut self, turn: &mut Turn<'_>, message: &NewMessage<'_>, due: Due) -> Result<Taken, Refusal> {
+    pub(super) fn store_due(
+        &mut self,
+        turn: &mut Turn<'_>,
+        message: &NewMessage<'_>,
+        due: Due,
+    ) -> Result<Taken, Refusal> {
         match due {
-            Due::Now => Ok(Taken { appended: self.store(turn, message)?, timer_out_ms: None }),
+            Due::Now => Ok(Taken {
+                appended: self.store(turn, message)?,
+                timer_out_ms: None,
+            }),
             Due::Level(level) => {
-                let delay_ms = self.settings.delay_levels_ms.get(level - 1).copied().unwrap_or(0);
+                let delay_ms = self
+                    .settings
+                    .delay_levels_ms
+                    .get(level - 1)
+                    .copied()
+                    .unwrap_or(0);
                 // So long the log need not keep it: as a timer it is stored anew in time.
                 if delay_ms > self.settings.timer_horizon_ms {
-                    return self.store_timer(turn, message, turn.now.wall_ms.saturating_add(delay_ms));
+                    return self.store_timer(
+                        turn,
+                        message,
+                        turn.now.wall_ms.saturating_add(delay_ms),
+                    );
                 }
-                Ok(Taken { appended: self.store_level(turn, message, level - 1)?, timer_out_ms: None })
+                Ok(Taken {
+                    appended: self.store_level(turn, message, level - 1)?,
+                    timer_out_ms: None,
+                })
             }
             Due::At(deliver_ms) => self.store_timer(turn, message, deliver_ms),
         }
@@ -250,17 +281,31 @@ impl Engine {
                 progressed |= messages > 0;
             }
         }
-        let levels = self.delays.levels.iter().map(|level| level.wake.mono_ms).min().unwrap_or(i64::MAX);
+        let levels = self
+            .delays
+            .levels
+            .iter()
+            .map(|level| level.wake.mono_ms)
+            .min()
+            .unwrap_or(i64::MAX);
         self.delays.deadline_mono_ms = levels.min(self.delays.timers.wake.mono_ms);
     }
 
     /// Takes back a state record of this module.
-    pub(super) fn apply_delay(&mut self, log: &mut Log, kind: u16, payload: &[u8]) -> Result<(), String> {
+    pub(super) fn apply_delay(
+        &mut self,
+        log: &mut Log,
+        kind: u16,
+        payload: &[u8],
+    ) -> Result<(), String> {
         let (key, value) = unpair(payload).ok_or("the progress of a delay is cut short")?;
         match kind {
             LEVEL_PROGRESS => {
                 // A level that is configured no more keeps its place, with the longest delay that there is.
-                let index = usize::try_from(key).ok().filter(|index| *index < 1024).ok_or("no such delay level")?;
+                let index = usize::try_from(key)
+                    .ok()
+                    .filter(|index| *index < 1024)
+                    .ok_or("no such delay level")?;
                 let last_ms = self.delays.levels.last().map_or(0, |level| level.delay_ms);
                 while self.delays.levels.len() <= index {
                     self.delays.levels.push(Level::new(last_ms));
@@ -279,7 +324,12 @@ impl Engine {
 /// The number in a property; a refusal where it is none.
 fn number<N: std::str::FromStr>(name: &str, text: Text<'_>) -> Result<N, Refusal> {
     let text = text.to_str();
-    text.parse().map_err(|_| Refusal::new(response::MESSAGE_ILLEGAL, format!("{name} is no number: {text:?}")))
+    text.parse().map_err(|_| {
+        Refusal::new(
+            response::MESSAGE_ILLEGAL,
+            format!("{name} is no number: {text:?}"),
+        )
+    })
 }
 
 fn pair(key: i64, value: i64) -> [u8; 16] {

@@ -21,17 +21,27 @@ const MAX_A_SECOND: i64 = 100_000;
 
 impl Engine {
     /// RECALL_MESSAGE 370.
-    pub(in crate::engine) fn recall(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(in crate::engine) fn recall(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = RecallMessageRequest::decode(&req.frame.ext)?;
         if !self.settings.recall {
-            return Err(Refusal::new(response::NO_PERMISSION, "recall failed, operation is forbidden (recall is off)"));
+            return Err(Refusal::new(
+                response::NO_PERMISSION,
+                "recall failed, operation is forbidden (recall is off)",
+            ));
         }
         let topic = header.topic.to_str();
         if self.topics.get(&topic).is_none() {
             return Err(no_topic(&topic));
         }
-        let illegal = |why: &'static str| Refusal::new(response::ILLEGAL_OPERATION, format!("recall failed, {why}"));
-        let handle = RecallHandle::parse(&header.recall_handle.to_str()).ok_or_else(|| illegal("the handle is invalid"))?;
+        let illegal = |why: &'static str| {
+            Refusal::new(response::ILLEGAL_OPERATION, format!("recall failed, {why}"))
+        };
+        let handle = RecallHandle::parse(&header.recall_handle.to_str())
+            .ok_or_else(|| illegal("the handle is invalid"))?;
         if handle.topic != topic {
             return Err(illegal("the handle is of another topic"));
         }
@@ -40,11 +50,16 @@ impl Engine {
         }
         let left_ms = handle.deliver_ms.saturating_sub(turn.now.wall_ms);
         if left_ms <= 0 || left_ms >= self.settings.timer_max_delay_ms {
-            return Err(illegal("the message is delivered already, or the handle's time is invalid"));
+            return Err(illegal(
+                "the message is delivered already, or the handle's time is invalid",
+            ));
         }
         let slot = self.recall_slot(turn, handle.deliver_ms)?;
         if turn.log.next_offset(slot.queue) >= MAX_A_SECOND {
-            return Err(Refusal::new(response::SYSTEM_BUSY, "too many messages of one second are recalled"));
+            return Err(Refusal::new(
+                response::SYSTEM_BUSY,
+                "too many messages of one second are recalled",
+            ));
         }
         let key = recall_key(&handle.topic, &handle.unique_key);
         let out_ms = ((handle.deliver_ms - 1).div_euclid(1_000) * 1_000).to_string();
@@ -67,7 +82,11 @@ impl Engine {
             reconsume_times: 0,
             prepared_transaction_offset: 0,
             body: b"0",
-            properties: Edit { received: Properties::from_plain(""), without: &[], append: &append },
+            properties: Edit {
+                received: Properties::from_plain(""),
+                without: &[],
+                append: &append,
+            },
         };
         let stored = self.store_in(turn, &slot, &recall)?;
         self.reply_when_durable(turn, req.to, stored.end, 0, true, |out| {

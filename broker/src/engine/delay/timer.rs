@@ -19,7 +19,9 @@ use corelane_wire::code::response;
 use corelane_wire::properties::{Edit, name as property};
 use corelane_wire::record::{MAX_PROPERTIES_BYTES, Record};
 
-use super::{LOOK_AGAIN_MS, RETRY_MS, TIMER_HOUR, TIMER_HOUR_DONE, TIMER_PROGRESS, Taken, Wake, pair};
+use super::{
+    LOOK_AGAIN_MS, RETRY_MS, TIMER_HOUR, TIMER_HOUR_DONE, TIMER_PROGRESS, Taken, Wake, pair,
+};
 use crate::engine::Engine;
 use crate::engine::send::properties_too_long;
 use crate::engine::store::NewMessage;
@@ -40,7 +42,10 @@ struct Hour {
 impl Hour {
     fn new(hour: i64) -> Self {
         let queues = vec![None; 2 * HOUR_SECS as usize];
-        Self { topic: topic(hour), queues: queues.into() }
+        Self {
+            topic: topic(hour),
+            queues: queues.into(),
+        }
     }
 }
 
@@ -115,7 +120,11 @@ impl Timers {
 
     /// An hour and all before it are delivered.
     pub fn end_hours_until(&mut self, log: &mut Log, hour: i64) {
-        while let Some(first) = self.hours.first_entry().filter(|first| *first.key() <= hour) {
+        while let Some(first) = self
+            .hours
+            .first_entry()
+            .filter(|first| *first.key() <= hour)
+        {
             log.drop_topic(&first.remove().topic);
         }
         if self.cursor < (hour + 1) * HOUR_SECS {
@@ -180,10 +189,17 @@ impl Engine {
         let (queue_id, out) = (message.queue_id.to_string(), out_ms.to_string());
         let append = [
             message.properties.append,
-            &[(property::REAL_TOPIC, message.topic), (property::REAL_QID, &queue_id), (property::TIMER_OUT_MS, &out)],
+            &[
+                (property::REAL_TOPIC, message.topic),
+                (property::REAL_QID, &queue_id),
+                (property::TIMER_OUT_MS, &out),
+            ],
         ]
         .concat();
-        let properties = Edit { append: &append, ..message.properties };
+        let properties = Edit {
+            append: &append,
+            ..message.properties
+        };
         if properties.len() + ADDED_PROPERTIES_BYTES > MAX_PROPERTIES_BYTES {
             return Err(properties_too_long());
         }
@@ -197,7 +213,10 @@ impl Engine {
             ..*message
         };
         let appended = self.store_in(turn, &slot, &waiting)?;
-        Ok(Taken { appended, timer_out_ms: Some(out_ms) })
+        Ok(Taken {
+            appended,
+            timer_out_ms: Some(out_ms),
+        })
     }
 
     /// The queue in which what is due in `second` waits, or the nearest one that may be.
@@ -206,28 +225,53 @@ impl Engine {
         if !timers.loaded {
             timers.load(turn.log);
         }
-        let horizon = turn.now.wall_ms.saturating_add(self.settings.timer_horizon_ms).div_euclid(1_000);
+        let horizon = turn
+            .now
+            .wall_ms
+            .saturating_add(self.settings.timer_horizon_ms)
+            .div_euclid(1_000);
         let second = second.min(horizon).max(timers.cursor);
         let number = second.div_euclid(HOUR_SECS);
         if !timers.hours.contains_key(&number) {
             turn.log.append_state(TIMER_HOUR, &pair(number, 0))?;
         }
-        let hour = timers.hours.entry(number).or_insert_with(|| Hour::new(number));
+        let hour = timers
+            .hours
+            .entry(number)
+            .or_insert_with(|| Hour::new(number));
         let index = index_of(second, recalls);
-        let queue = *hour.queues[index].get_or_insert_with(|| turn.log.queue(&hour.topic, index as i32));
-        Ok(Slot { second, topic: hour.topic.clone(), queue_id: index as i32, queue })
+        let queue =
+            *hour.queues[index].get_or_insert_with(|| turn.log.queue(&hour.topic, index as i32));
+        Ok(Slot {
+            second,
+            topic: hour.topic.clone(),
+            queue_id: index as i32,
+            queue,
+        })
     }
 
     /// The queue in which recalls of messages that are due at `deliver_ms` wait.
-    pub(super) fn recall_slot(&mut self, turn: &mut Turn<'_>, deliver_ms: i64) -> Result<Slot, Refusal> {
+    pub(super) fn recall_slot(
+        &mut self,
+        turn: &mut Turn<'_>,
+        deliver_ms: i64,
+    ) -> Result<Slot, Refusal> {
         self.slot(turn, second_of(deliver_ms), true)
     }
 
     /// Stores a record in the queue that `slot` gave for it.
-    pub(super) fn store_in(&mut self, turn: &mut Turn<'_>, slot: &Slot, record: &NewMessage<'_>) -> Result<Appended, Refusal> {
+    pub(super) fn store_in(
+        &mut self,
+        turn: &mut Turn<'_>,
+        slot: &Slot,
+        record: &NewMessage<'_>,
+    ) -> Result<Appended, Refusal> {
         let appended = self.store(turn, record)?;
         self.delays.timers.expect(turn.now, slot.second);
-        self.delays.deadline_mono_ms = self.delays.deadline_mono_ms.min(self.delays.timers.wake.mono_ms);
+        self.delays.deadline_mono_ms = self
+            .delays
+            .deadline_mono_ms
+            .min(self.delays.timers.wake.mono_ms);
         Ok(appended)
     }
 
@@ -249,8 +293,16 @@ impl Engine {
         if timers.cursor != second {
             timers.reached(second, 0);
         }
-        if timers.recalled.as_ref().is_none_or(|recalled| recalled.second != second) {
-            timers.recalled = Some(Recalled { second, read: 0, keys: HashSet::new() });
+        if timers
+            .recalled
+            .as_ref()
+            .is_none_or(|recalled| recalled.second != second)
+        {
+            timers.recalled = Some(Recalled {
+                second,
+                read: 0,
+                keys: HashSet::new(),
+            });
         }
         if let Some(queue) = timers.find(second, true)
             && let Some(records) = self.read_recalls(turn, queue, second)
@@ -275,20 +327,35 @@ impl Engine {
             return 0;
         }
         let keys = self.delays.timers.recalled.take();
-        let recalled = keys.as_ref().map(|recalled| &recalled.keys).filter(|keys| !keys.is_empty());
-        let result = self.deliver_batch(turn, &batch, TIMER_PROGRESS, second, |engine, turn, record| {
-            engine.deliver_timer(turn, record, second, recalled)
-        });
+        let recalled = keys
+            .as_ref()
+            .map(|recalled| &recalled.keys)
+            .filter(|keys| !keys.is_empty());
+        let result = self.deliver_batch(
+            turn,
+            &batch,
+            TIMER_PROGRESS,
+            second,
+            |engine, turn, record| engine.deliver_timer(turn, record, second, recalled),
+        );
         self.delays.timers.recalled = keys;
         let timers = &mut self.delays.timers;
         match result {
             Ok(reached) => {
                 timers.offset = reached;
-                timers.wake = if reached == batch.next { Wake::NOW } else { Wake::after_ms(turn.now, RETRY_MS) };
+                timers.wake = if reached == batch.next {
+                    Wake::NOW
+                } else {
+                    Wake::after_ms(turn.now, RETRY_MS)
+                };
                 (reached - from).unsigned_abs() as usize
             }
             Err(AppendError::TooLarge) => {
-                tracing::error!(second, offset = from, "a timer message is longer than this broker stores now");
+                tracing::error!(
+                    second,
+                    offset = from,
+                    "a timer message is longer than this broker stores now"
+                );
                 timers.offset = from + 1;
                 1
             }
@@ -307,9 +374,14 @@ impl Engine {
         second: i64,
         recalled: Option<&HashSet<Box<str>>>,
     ) -> Result<(), Refusal> {
-        let [out_ms, topic, unique_key] =
-            record.properties().find([property::TIMER_OUT_MS, property::REAL_TOPIC, property::UNIQ_KEY]);
-        let out_ms = out_ms.and_then(|out| out.to_str().parse::<i64>().ok()).unwrap_or(0);
+        let [out_ms, topic, unique_key] = record.properties().find([
+            property::TIMER_OUT_MS,
+            property::REAL_TOPIC,
+            property::UNIQ_KEY,
+        ]);
+        let out_ms = out_ms
+            .and_then(|out| out.to_str().parse::<i64>().ok())
+            .unwrap_or(0);
         // Also where it is due by now: its recall waits in its own second.
         if out_ms / 1_000 > second {
             return self.put_off(turn, record, out_ms / 1_000, false);
@@ -319,16 +391,32 @@ impl Engine {
         {
             return Ok(());
         }
-        let (enqueued, dequeued) = (record.store_timestamp().to_string(), turn.now.wall_ms.to_string());
-        let append = [(property::TIMER_ENQUEUE_MS, &*enqueued), (property::TIMER_DEQUEUE_MS, &*dequeued)];
+        let (enqueued, dequeued) = (
+            record.store_timestamp().to_string(),
+            turn.now.wall_ms.to_string(),
+        );
+        let append = [
+            (property::TIMER_ENQUEUE_MS, &*enqueued),
+            (property::TIMER_DEQUEUE_MS, &*dequeued),
+        ];
         self.deliver_record(turn, record, &append).map(drop)
     }
 
     /// Stores a record of a second anew, for a later one.
-    fn put_off(&mut self, turn: &mut Turn<'_>, record: &Record<'_>, second: i64, recalls: bool) -> Result<(), Refusal> {
+    fn put_off(
+        &mut self,
+        turn: &mut Turn<'_>,
+        record: &Record<'_>,
+        second: i64,
+        recalls: bool,
+    ) -> Result<(), Refusal> {
         let properties = record.properties();
         let [tags, times] = properties.find([property::TAGS, property::TIMER_ROLL_TIMES]);
-        let times = times.and_then(|times| times.to_str().parse::<u32>().ok()).unwrap_or(0).saturating_add(1).to_string();
+        let times = times
+            .and_then(|times| times.to_str().parse::<u32>().ok())
+            .unwrap_or(0)
+            .saturating_add(1)
+            .to_string();
         let slot = self.slot(turn, second, recalls)?;
         let again = NewMessage {
             topic: &slot.topic,
@@ -342,14 +430,23 @@ impl Engine {
             reconsume_times: record.reconsume_times(),
             prepared_transaction_offset: record.prepared_transaction_offset(),
             body: record.body(),
-            properties: Edit { received: properties, without: &[], append: &[(property::TIMER_ROLL_TIMES, &times)] },
+            properties: Edit {
+                received: properties,
+                without: &[],
+                append: &[(property::TIMER_ROLL_TIMES, &times)],
+            },
         };
         self.store_in(turn, &slot, &again).map(drop)
     }
 
     /// Reads recalls of a second; `None` when all of them have been read, and else how many were now.
     fn read_recalls(&mut self, turn: &mut Turn<'_>, queue: QueueRef, second: i64) -> Option<usize> {
-        let read = self.delays.timers.recalled.as_ref().map_or(0, |recalled| recalled.read);
+        let read = self
+            .delays
+            .timers
+            .recalled
+            .as_ref()
+            .map_or(0, |recalled| recalled.read);
         let batch = self.collect(turn, queue, read, i64::MAX);
         if batch.next == read {
             self.delays.timers.wake = match (batch.reading, turn.log.next_offset(queue) > read) {
@@ -360,9 +457,16 @@ impl Engine {
             return Some(0);
         }
         for (offset, record) in &batch.records {
-            let Ok((record, _)) = Record::parse(record) else { continue };
-            let [out_ms, key] = record.properties().find([property::TIMER_OUT_MS, property::TIMER_DEL_UNIQKEY]);
-            let due = out_ms.and_then(|out| out.to_str().parse::<i64>().ok()).unwrap_or(0) / 1_000;
+            let Ok((record, _)) = Record::parse(record) else {
+                continue;
+            };
+            let [out_ms, key] = record
+                .properties()
+                .find([property::TIMER_OUT_MS, property::TIMER_DEL_UNIQKEY]);
+            let due = out_ms
+                .and_then(|out| out.to_str().parse::<i64>().ok())
+                .unwrap_or(0)
+                / 1_000;
             if due > second {
                 // Read again after a crash, it is stored twice, and means the same.
                 match self.put_off(turn, &record, due, true) {
@@ -400,16 +504,33 @@ impl Engine {
     fn end_hours(&mut self, turn: &mut Turn<'_>) {
         let timers = &mut self.delays.timers;
         let now_hour = turn.now.wall_ms.div_euclid(1_000 * HOUR_SECS);
-        let waiting_hour = timers.pending.first().map_or(i64::MAX, |second| second.div_euclid(HOUR_SECS));
-        while let Some(hour) = timers.hours.keys().next().copied().filter(|hour| *hour < now_hour.min(waiting_hour)) {
-            if turn.log.append_state(TIMER_HOUR_DONE, &pair(hour, 0)).is_err() {
+        let waiting_hour = timers
+            .pending
+            .first()
+            .map_or(i64::MAX, |second| second.div_euclid(HOUR_SECS));
+        while let Some(hour) = timers
+            .hours
+            .keys()
+            .next()
+            .copied()
+            .filter(|hour| *hour < now_hour.min(waiting_hour))
+        {
+            if turn
+                .log
+                .append_state(TIMER_HOUR_DONE, &pair(hour, 0))
+                .is_err()
+            {
                 timers.wake = Wake::after_ms(turn.now, LOOK_AGAIN_MS);
                 return;
             }
             timers.end_hours_until(turn.log, hour);
         }
         if timers.pending.is_empty() {
-            timers.wake = if timers.hours.is_empty() { Wake::NEVER } else { Wake::after_ms(turn.now, 60_000) };
+            timers.wake = if timers.hours.is_empty() {
+                Wake::NEVER
+            } else {
+                Wake::after_ms(turn.now, 60_000)
+            };
         }
     }
 }
