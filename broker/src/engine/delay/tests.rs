@@ -359,26 +359,33 @@ fn survives_crashes(seed: u64) {
         timer_horizon_ms: 120_000,
         ..settings()
     };
-    let mut shard = SimShard::new(seed, settings.clone(), small_log());
+    // Groups so short that a batch would not fit by chance.
+    let options = LogOptions {
+        max_group_bytes: 4096,
+        ..small_log()
+    };
+    let mut shard = SimShard::new(seed, settings.clone(), options);
     let mut connection = shard.connect();
     // By body: due time, and whether the send was acknowledged.
     let mut sent: BTreeMap<String, (i64, bool)> = BTreeMap::new();
     for life in 0..5 {
-        let crash_at = shard.disk.steps() + 20 + random.below(150) as u64;
+        let crash_at = shard.disk.steps() + 20 + random.below(400) as u64;
         shard.disk.crash_after(Some(crash_at));
         let mut waiting = HashMap::new();
         while !shard.has_crashed() {
-            for _ in 0..random.below(30) {
-                let body = format!("{life}-{}", sent.len());
+            for _ in 0..random.below(60) {
+                let filler = "x".repeat(random.below(900));
+                let body = format!("{life}-{} {filler}", sent.len());
                 let (name, value, wait_ms) = if random.one_in(2) {
-                    let level = 1 + random.below(4);
+                    let level = 1 + random.below(3);
                     (
                         "DELAY",
                         level.to_string(),
                         settings.delay_levels_ms[level - 1],
                     )
                 } else {
-                    let delay_ms = 1 + random.below(300_000) as i64;
+                    let longest_ms = if random.one_in(10) { 300_000 } else { 4_000 };
+                    let delay_ms = 1 + random.below(longest_ms) as i64;
                     ("TIMER_DELAY_MS", delay_ms.to_string(), delay_ms)
                 };
                 let opaque = shard.send(connection, "t", 0, &body, &[(name, &value)]);
@@ -404,17 +411,18 @@ fn survives_crashes(seed: u64) {
     }
     for (body, (_, acknowledged)) in &sent {
         let times = came.get(body).copied().unwrap_or(0);
-        assert!(times <= 1, "{body} came {times} times");
+        let name = body.split(' ').next().unwrap();
+        assert!(times <= 1, "seed {seed}: {name} came {times} times");
         assert!(
             times == 1 || !acknowledged,
-            "{body} was acknowledged and never came"
+            "seed {seed}: {name} was acknowledged and never came"
         );
     }
 }
 
 #[test]
 fn each_comes_once_across_crashes() {
-    for seed in 0..30 {
+    for seed in 0..40 {
         survives_crashes(seed);
     }
 }
