@@ -392,6 +392,48 @@ mod tests {
     }
 
     #[test]
+    fn what_a_consumer_sends_for_the_last_time_is_dead() {
+        let (mut shard, connection) = start();
+        put_group(&mut shard, connection, &group_g());
+        for (failures, topic) in [(2, "%RETRY%g"), (3, "%DLQ%g")] {
+            let fields = |fields: &mut FrameWriter<'_>| {
+                for (letter, value) in [
+                    ("a", "p"),
+                    ("b", "%RETRY%g"),
+                    ("c", "TBW102"),
+                    ("d", "4"),
+                    ("e", "0"),
+                    ("f", "0"),
+                ] {
+                    fields.field(letter, value);
+                }
+                fields.field("g", "1");
+                fields.field("h", "0");
+                fields.field("i", "DELAY\u{1}1\u{2}RETRY_TOPIC\u{1}t\u{2}");
+                fields.int_field("j", failures);
+                fields.field("l", "2");
+            };
+            let reply = shard
+                .call(connection, request::SEND_MESSAGE_V2, fields, b"body")
+                .unwrap();
+            assert_eq!(reply.code, response::SUCCESS, "{:?}", reply.remark);
+            shard.advance(1_010);
+            let stored = shard.stored(topic, 0);
+            assert_eq!(stored.len(), 1);
+            assert_eq!(stored[0].reconsume_times, failures as i32);
+            let delay = if failures == 3 { "-1" } else { "1" };
+            assert_eq!(stored[0].properties["DELAY"], delay);
+        }
+    }
+
+    fn group_g() -> SubscriptionGroupConfig {
+        SubscriptionGroupConfig {
+            group_name: "g".into(),
+            ..SubscriptionGroupConfig::default()
+        }
+    }
+
+    #[test]
     fn what_cannot_be_sent_back_is_refused() {
         let (mut shard, connection) = start();
         send(&mut shard, connection, "body", &[]);

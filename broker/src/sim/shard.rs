@@ -184,6 +184,11 @@ impl SimShard {
         self.now
     }
 
+    /// Changes the settings that the next start is told.
+    pub fn set(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// Lets time pass while nothing runs.
     pub fn sleep(&mut self, ms: i64) {
         assert!(self.running.is_none(), "the shard is awake");

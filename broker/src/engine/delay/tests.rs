@@ -426,3 +426,18 @@ fn each_comes_once_across_crashes() {
         survives_crashes(seed);
     }
 }
+
+#[test]
+fn a_level_that_is_configured_no_more_is_still_delivered() {
+    let (mut shard, connection) = start(settings());
+    send(&mut shard, connection, 0, "body", &[("DELAY", "5")]);
+    let few = Settings {
+        delay_levels_ms: vec![1_000, 2_000],
+        ..settings()
+    };
+    shard.crash();
+    shard.set(few);
+    assert!(shard.open().is_some());
+    shard.advance(2_010);
+    assert_eq!(bodies(&shard.stored("t", 0)), ["body"]);
+}
