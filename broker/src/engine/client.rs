@@ -98,12 +98,23 @@ pub struct Clients {
     peers: HashMap<Connection, Peer>,
     consumers: HashMap<String, ConsumerGroup>,
     producers: HashMap<String, BTreeMap<String, Client>>,
+    members: usize,
 }
 
 impl Clients {
+    /// Members of all groups.
+    pub fn members(&self) -> usize {
+        self.members
+    }
+
     /// A connection was opened.
     pub fn opened(&mut self, connection: Connection, address: SocketAddr) {
         self.peers.insert(connection, Peer { address, memberships: Vec::new(), fingerprint: 0 });
+    }
+
+    /// Whether a connection speaks for any member.
+    pub fn is_member(&self, connection: Connection) -> bool {
+        self.peers.get(&connection).is_some_and(|peer| !peer.memberships.is_empty())
     }
 
     /// The address at the other end of a connection that is open.
@@ -131,6 +142,7 @@ impl Clients {
             Membership::Producer { group, client_id } => {
                 let Some(clients) = self.producers.get_mut(group) else { return false };
                 let left = remove_if_on(clients, client_id, connection);
+                self.members -= usize::from(left);
                 if clients.is_empty() {
                     self.producers.remove(group);
                 }
@@ -139,6 +151,7 @@ impl Clients {
             Membership::Consumer { group, client_id } => {
                 let Some(consumers) = self.consumers.get_mut(group) else { return false };
                 let left = remove_if_on(&mut consumers.clients, client_id, connection);
+                self.members -= usize::from(left);
                 if consumers.clients.is_empty() {
                     self.consumers.remove(group);
                 }
@@ -159,7 +172,8 @@ impl Clients {
     pub fn register_producer(&mut self, group: &str, client_id: &str, client: Client) {
         let membership = Membership::Producer { group: group.to_owned(), client_id: client_id.to_owned() };
         self.join(client.connection, membership);
-        self.producers.entry(group.to_owned()).or_default().insert(client_id.to_owned(), client);
+        let before = self.producers.entry(group.to_owned()).or_default().insert(client_id.to_owned(), client);
+        self.members += usize::from(before.is_none());
     }
 
     /// Registers a consumer with what it subscribes to; says whether the group's members or subscriptions changed.
@@ -188,6 +202,7 @@ impl Clients {
         }
         let connection = client.connection;
         let before = known.clients.insert(client_id.to_owned(), client);
+        self.members += usize::from(before.is_none());
         changed | before.is_none_or(|before| before.connection != connection)
     }
 

@@ -14,6 +14,8 @@ use super::filter::Filter;
 use super::turn::{Connection, Effect, Refusal, Request, Turn};
 use super::{Engine, group, name, topic};
 
+/// Subscriptions of one group, at most.
+const MAX_SUBSCRIPTIONS: usize = 10_000;
 /// How often silent clients are looked for, in milliseconds.
 const SCAN_INTERVAL_MS: i64 = 10_000;
 
@@ -29,7 +31,17 @@ impl Engine {
             if beat.client_id.is_empty() {
                 return Err(Refusal::new(response::SYSTEM_ERROR, "the heartbeat names no clientID"));
             }
+            let joining = beat.producer_data_set.len() + beat.consumer_data_set.len();
+            if self.clients.members() + joining > self.settings.max_clients && !self.clients.is_member(connection) {
+                return Err(Refusal::new(
+                    response::SYSTEM_BUSY,
+                    format!("this broker has {} clients already (max_clients)", self.clients.members()),
+                ));
+            }
             for producer in &beat.producer_data_set {
+                if name::check_group(&producer.group_name).is_err() {
+                    continue;
+                }
                 if let Some(client) = self.client(turn, req) {
                     self.clients.register_producer(&producer.group_name, &beat.client_id, client);
                 }
@@ -76,6 +88,12 @@ impl Engine {
         }
         self.ensure_retry_topic(turn, &group_name)?;
         let Some(client) = self.client(turn, req) else { return Ok(()) };
+        if says.subscription_data_set.len() > MAX_SUBSCRIPTIONS {
+            return Err(Refusal::new(
+                response::SYSTEM_ERROR,
+                format!("a group subscribes to at most {MAX_SUBSCRIPTIONS} topics"),
+            ));
+        }
         let mut subscriptions = BTreeMap::new();
         for data in says.subscription_data_set {
             let known = self.clients.consumers(&group_name).and_then(|g| g.subscriptions.get(&data.topic));

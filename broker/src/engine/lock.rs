@@ -58,8 +58,11 @@ impl Engine {
     pub(super) fn lock_queues(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
         let mut body = LockBatchRequestBody::from_json(req.frame.body)?;
         let (group, client_id, now) = (body.consumer_group, body.client_id, turn.now.mono_ms);
+        if self.groups.get(&group).is_none() {
+            body.mq_set.clear();
+        }
         let (topics, locks) = (&self.topics, &mut self.locks);
-        // Only queues that exist can be locked: names that a client makes up must not pile up here.
+        // Only queues that exist can be locked, by groups that exist: names that a client makes up must not pile up here.
         body.mq_set.retain(|queue| {
             topics.get(&queue.topic).is_some_and(|topic| (0..topic.queue_count()).contains(&queue.queue_id))
                 && locks.lock(&group, &queue.topic, queue.queue_id, &client_id, now)

@@ -15,6 +15,7 @@ type Key = (String, String);
 pub struct Offsets {
     by_group: HashMap<String, HashMap<String, QueueOffsets>>,
     dirty: HashSet<Key>,
+    count: usize,
 }
 
 impl Offsets {
@@ -65,7 +66,12 @@ impl Offsets {
             Some(queues) => queues,
             None => topics.entry(topic.to_owned()).or_default(),
         };
-        queues.insert(queue_id, offset);
+        self.count += usize::from(queues.insert(queue_id, offset).is_none());
+    }
+
+    /// How many offsets there are.
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     /// Whether anything is to be journalled.
@@ -91,7 +97,7 @@ impl Offsets {
     /// Forgets a topic in all groups.
     pub fn remove_topic(&mut self, topic: &str) {
         for topics in self.by_group.values_mut() {
-            topics.remove(topic);
+            self.count -= topics.remove(topic).map_or(0, |queues| queues.len());
         }
         self.by_group.retain(|_, topics| !topics.is_empty());
         self.dirty.retain(|(_, dirty)| dirty != topic);
@@ -99,7 +105,8 @@ impl Offsets {
 
     /// Forgets a group.
     pub fn remove_group(&mut self, group: &str) {
-        self.by_group.remove(group);
+        let removed = self.by_group.remove(group);
+        self.count -= removed.iter().flat_map(HashMap::values).map(BTreeMap::len).sum::<usize>();
         self.dirty.retain(|(dirty, _)| dirty != group);
     }
 }

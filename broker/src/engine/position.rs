@@ -37,11 +37,18 @@ impl Engine {
         if self.groups.get(&group).is_none() {
             return Err(Refusal::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, format!("the group {group} does not exist")));
         }
-        if header.queue_id < 0 || header.queue_id >= self.settings.max_topic_queues.max(known.queue_count()) {
+        if header.queue_id < 0 || header.queue_id >= known.queue_count() {
             return Err(Refusal::new(response::INVALID_PARAMETER, format!("{topic} has no queue {}", header.queue_id)));
         }
         if header.commit_offset < 0 {
             return Err(Refusal::new(response::INVALID_PARAMETER, format!("{} is not an offset", header.commit_offset)));
+        }
+        let is_new = self.offsets.get(&group, &topic, header.queue_id).is_none();
+        if is_new && self.offsets.count() >= self.settings.max_offsets {
+            return Err(Refusal::new(
+                response::SYSTEM_BUSY,
+                format!("this broker keeps {} consumer offsets already (max_offsets)", self.offsets.count()),
+            ));
         }
         let changed = self.offsets.commit(&group, &topic, header.queue_id, header.commit_offset);
         if req.to.oneway {

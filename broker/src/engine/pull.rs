@@ -84,7 +84,8 @@ impl Engine {
         }
         let queue = known.queue(turn.log, header.queue_id);
         let filter = self.pull_filter(&header, &group, &topic, broadcast)?;
-        if header.sys_flag & pull_flag::COMMIT_OFFSET != 0 && may_hold && header.commit_offset >= 0 {
+        let room = self.offsets.count() < self.settings.max_offsets;
+        if header.sys_flag & pull_flag::COMMIT_OFFSET != 0 && may_hold && header.commit_offset >= 0 && room {
             self.offsets.commit(&group, &topic, header.queue_id, header.commit_offset);
         }
 

@@ -52,6 +52,12 @@ pub struct Settings {
     pub max_topic_queues: i32,
     /// Subscription groups of this shard.
     pub max_groups: usize,
+    /// Queues of all topics together.
+    pub max_queues: usize,
+    /// Members of producer and consumer groups, all groups together.
+    pub max_clients: usize,
+    /// Consumer offsets (a group, a topic, a queue).
+    pub max_offsets: usize,
     /// Pulls that wait for a message.
     pub max_held_pulls: usize,
     /// Everything that the configuration says, as `key=value`; what GET_BROKER_CONFIG answers.

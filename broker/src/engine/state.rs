@@ -41,6 +41,15 @@ impl Engine {
                 format!("this broker has {} topics already, and max_topics allows no more", self.topics.count()),
             ));
         }
+        let before = self.topics.get(&config.topic_name).map_or(0, |topic| topic.queue_count());
+        let after = config.read_queue_nums.max(config.write_queue_nums);
+        let queues = self.topics.queues() + i64::from(after) - i64::from(before);
+        if after > before && queues > self.settings.max_queues as i64 {
+            return Err(Refusal::new(
+                response::SYSTEM_ERROR,
+                format!("the topics of this broker would have {queues} queues, and max_queues allows {}", self.settings.max_queues),
+            ));
+        }
         let end = turn.log.append_state(TOPIC_PUT, &config.to_json())?;
         self.topics.put(config, turn.now.wall_ms);
         Ok(Some(end))

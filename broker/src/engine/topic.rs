@@ -113,6 +113,11 @@ impl Topics {
         removed
     }
 
+    /// Queues of all topics that clients made.
+    pub fn queues(&self) -> i64 {
+        self.iter().filter(|topic| topic.kept).map(|topic| i64::from(topic.queue_count())).sum()
+    }
+
     /// Every topic, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Topic> {
         self.by_name.values()

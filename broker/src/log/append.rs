@@ -7,6 +7,9 @@ use super::group::HEADER_BYTES;
 use super::stored::{STATE_HEADER_BYTES, put_state};
 use super::{AppendError, Appended, Entry, FlushMode, Log, Position, QueueRef};
 
+/// Blocks at the end of a segment that are kept for the log's own records while no next segment is ready.
+const KEPT_BLOCKS: u64 = 4;
+
 /// The group that records are appended to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OpenGroup {
@@ -49,6 +52,9 @@ impl Log {
         store_ms: i64,
         fill: impl FnOnce(Position, i64, &mut [u8]),
     ) -> Result<Appended, AppendError> {
+        if self.refuses {
+            return Err(AppendError::DiskFull);
+        }
         let position = self.place(len)?;
         let queue_offset = self.queues.get(queue).next;
         let bytes = self.tail.extend(len);
@@ -92,6 +98,19 @@ impl Log {
         Ok(position + len as u64)
     }
 
+    /// A state record of the log itself: it may use the room that is kept free for it.
+    pub(super) fn append_own_state(
+        &mut self,
+        kind: u16,
+        payload: &[u8],
+    ) -> Result<Position, AppendError> {
+        let len = STATE_HEADER_BYTES + payload.len();
+        if self.open.end + len as u64 > self.open.limit {
+            self.make_room(len, 0)?;
+        }
+        self.append_state(kind, payload)
+    }
+
     /// Whether `records` records of `bytes` bytes in all fit now: if so, appending them next cannot fail.
     pub fn reserve(&mut self, bytes: usize, records: usize) -> Result<(), AppendError> {
         self.check_running()?;
@@ -108,7 +127,11 @@ impl Log {
                 AppendError::Busy
             });
         }
-        let fits_here = self.open.end + need <= self.segments.newest().limit();
+        if self.refuses {
+            return Err(AppendError::DiskFull);
+        }
+        let kept = KEPT_BLOCKS * block;
+        let fits_here = self.open.end + need + kept <= self.segments.newest().limit();
         let fits_next = || {
             self.segments
                 .ready
@@ -151,7 +174,7 @@ impl Log {
     }
 
     fn no_segment(&self) -> AppendError {
-        if self.work.disk_is_full() {
+        if self.work.disk_full {
             AppendError::DiskFull
         } else {
             AppendError::Busy
@@ -162,7 +185,7 @@ impl Log {
     #[inline]
     fn place(&mut self, len: usize) -> Result<Position, AppendError> {
         if self.open.end + len as u64 > self.open.limit {
-            self.make_room(len)?;
+            self.make_room(len, KEPT_BLOCKS * u64::from(self.options.block_bytes))?;
         }
         let position = self.open.end;
         self.open.end += len as u64;
@@ -171,7 +194,7 @@ impl Log {
     }
 
     #[cold]
-    fn make_room(&mut self, len: usize) -> Result<(), AppendError> {
+    fn make_room(&mut self, len: usize, kept: u64) -> Result<(), AppendError> {
         self.check_running()?;
         if len > self.options.max_record_bytes {
             return Err(AppendError::TooLarge);
@@ -186,7 +209,13 @@ impl Log {
             return Err(AppendError::Busy);
         }
         let padded_end = self.open.end.next_multiple_of(block as u64);
-        let rolls = padded_end + need as u64 > self.segments.newest().limit();
+        // While there is no next segment, some room is kept for the record that lets the oldest one go.
+        let kept = if self.segments.ready.is_empty() {
+            kept
+        } else {
+            0
+        };
+        let rolls = padded_end + need as u64 > self.segments.newest().limit() - kept;
         if rolls && self.segments.ready.is_empty() {
             return Err(self.no_segment());
         }
@@ -207,7 +236,7 @@ impl Log {
         let segment = self.segments.newest_mut();
         let start = if rolls { segment.start } else { follows };
         segment.note_group(start, false);
-        let segment_limit = segment.limit();
+        let segment_limit = segment.limit() - if rolls { 0 } else { kept };
         if self.tail.room_at(start) < need {
             self.tail.start_buffer(start, need);
             self.tail.evict(self.durable);

@@ -1,7 +1,7 @@
 //! What can go wrong in the log, by who has to act on it.
 
 use super::Position;
-use super::read::ReadId;
+use super::cold::ReadId;
 
 /// A failed operation of an [`Io`](super::Io).
 #[derive(Clone, Debug, thiserror::Error)]
@@ -55,6 +55,12 @@ pub enum LogFailure {
         position: Position,
         /// What the device said.
         cause: IoError,
+    },
+    /// A full segment was read back, and what was acknowledged is not there.
+    #[error("the log is damaged at {position}: it was written there, and cannot be read back")]
+    Damaged {
+        /// The first bad position.
+        position: Position,
     },
     /// Background work failed in a way that time does not heal.
     #[error("{what} failed: {cause}")]

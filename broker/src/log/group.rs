@@ -14,6 +14,8 @@ pub(super) const HEADER_BYTES: usize = 64;
 const MAGIC: u32 = u32::from_le_bytes(*b"CLG1");
 /// The smallest block: positions of groups are multiples of it.
 pub(super) const MIN_BLOCK_BYTES: u64 = 512;
+/// The largest block that groups may be padded to.
+pub(super) const MAX_BLOCK_BYTES: u64 = 65536;
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
 #[repr(C)]
@@ -136,6 +138,12 @@ pub(super) fn check(bytes: &[u8], log_id: u64, position: Position) -> Result<Gro
         padded,
         records: encoded.records.get(),
     })
+}
+
+/// The log that a group at the start of `bytes` says it belongs to; nothing else of it is looked at.
+pub(super) fn log_id_of(bytes: &[u8]) -> Option<u64> {
+    let (encoded, _) = Encoded::read_from_prefix(bytes).ok()?;
+    (encoded.magic.get() == MAGIC).then_some(encoded.log_id.get())
 }
 
 /// The records of a checked group: offset in the group and bytes of each. Stops early if a length makes no sense.

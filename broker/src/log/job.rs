@@ -3,9 +3,12 @@
 //! One job of a kind runs at a time. What runs out of space is tried again later; what fails otherwise stops the log.
 
 use super::checkpoint::Checkpoint;
+use super::index::Meta;
+use super::seal::{SealError, seal};
 use super::segment::{SEGMENT_ALIGN, Segment, SegmentId};
-use super::{Io, IoError, Log, LogFailure, LogOptions, Position, Slice};
+use super::{AlignedBuffer, DiskSpace, Io, IoError, Log, LogFailure, LogOptions, Position};
 use std::cell::Cell;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// Where a segment is prepared; an interrupted preparing leaves this name behind and is done again.
@@ -14,6 +17,10 @@ pub(super) const PREPARE_NAME: &str = "prepare.tmp";
 const PREPARE_BYTES: usize = 1 << 20;
 /// After running out of space, the next try is not before this.
 const RETRY_MS: i64 = 1000;
+/// How often the space of the file system is looked at.
+const SPACE_MS: i64 = 5000;
+/// Rows of an index that queues take over in one turn.
+const ROWS_PER_TURN: usize = 512;
 
 /// How much preparing may get into the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +40,20 @@ enum Work {
         len: u64,
         pace: Rc<Cell<Pace>>,
     },
+    Recycle {
+        old: SegmentId,
+        start: Position,
+        len: u64,
+    },
     Checkpoint(Box<Checkpoint>),
+    Seal {
+        log_id: u64,
+        segment: Position,
+        len: u64,
+        end: Position,
+    },
+    Remove(Vec<String>),
+    Space,
 }
 
 /// What came of a job.
@@ -49,6 +69,9 @@ enum Done {
         position: Position,
         result: Result<(), IoError>,
     },
+    Seal(Result<Box<Meta>, SealError>),
+    Remove(Result<(), IoError>),
+    Space(Result<DiskSpace, IoError>),
 }
 
 impl Job {
@@ -60,10 +83,23 @@ impl Job {
                 len,
                 result: prepare(io, SegmentId(start), len, &pace).await,
             },
+            Work::Recycle { old, start, len } => Done::Prepare {
+                start,
+                len,
+                result: rename(io, &old.file_name(), &SegmentId(start).file_name()).await,
+            },
             Work::Checkpoint(checkpoint) => Done::Checkpoint {
                 position: checkpoint.position,
                 result: checkpoint.write(io).await,
             },
+            Work::Seal {
+                log_id,
+                segment,
+                len,
+                end,
+            } => Done::Seal(seal(io, log_id, segment, len, end).await.map(Box::new)),
+            Work::Remove(names) => Done::Remove(remove(io, &names).await),
+            Work::Space => Done::Space(io.space().await),
         })
     }
 }
@@ -76,12 +112,7 @@ pub(super) async fn prepare<I: Io>(
     pace: &Cell<Pace>,
 ) -> Result<(), IoError> {
     let file = io.create(PREPARE_NAME, len).await?;
-    let zeros = Slice::copied(&[], 1);
-    let zeros = if len > 0 {
-        super::AlignedBuffer::zeroed(PREPARE_BYTES.min(len as usize)).freeze()
-    } else {
-        zeros
-    };
+    let zeros = AlignedBuffer::zeroed(PREPARE_BYTES.min(len as usize)).freeze();
     let mut at = 0;
     while at < len {
         let Pace::Wait(wait_ms) = pace.get() else {
@@ -95,7 +126,18 @@ pub(super) async fn prepare<I: Io>(
         }
     }
     io.sync(&file).await?;
-    io.rename(PREPARE_NAME, &segment.file_name()).await?;
+    rename(io, PREPARE_NAME, &segment.file_name()).await
+}
+
+async fn rename<I: Io>(io: &I, from: &str, to: &str) -> Result<(), IoError> {
+    io.rename(from, to).await?;
+    io.sync_dir().await
+}
+
+async fn remove<I: Io>(io: &I, names: &[String]) -> Result<(), IoError> {
+    for name in names {
+        io.remove(name).await?;
+    }
     io.sync_dir().await
 }
 
@@ -108,6 +150,7 @@ pub(super) fn next_len(options: &LogOptions, last: u64) -> u64 {
 }
 
 /// What is to be done, is being done, and must wait.
+#[derive(Default)]
 pub(super) struct Backlog {
     preparing: Option<Rc<Cell<Pace>>>,
     /// A snapshot that waits until the log is durable up to it.
@@ -117,64 +160,151 @@ pub(super) struct Backlog {
     taken: Position,
     /// Position of the checkpoint on disk.
     pub checkpoint: Position,
-    disk_full: bool,
-    now_ms: i64,
-    not_before_ms: i64,
+    sealing: bool,
+    /// An index that queues are taking over, and the row that is next.
+    installing: Option<(Box<Meta>, usize)>,
+    /// Segments whose index is unsound.
+    unsound: BTreeSet<Position>,
+    /// Retired files with their lengths: to be used again, or removed.
+    pub spare: VecDeque<(SegmentId, u64)>,
+    /// Files to be removed.
+    pub unwanted: Vec<String>,
+    removing: bool,
+    measuring: bool,
+    measured_ms: Option<i64>,
+    /// What was seen of the file system last.
+    pub space: Option<DiskSpace>,
+    pub disk_full: bool,
+    pub now_ms: i64,
+    not_before_ms: Option<i64>,
 }
 
 impl Backlog {
     pub fn new(checkpoint: Position) -> Self {
         Self {
-            preparing: None,
-            snapshot: None,
-            checkpointing: false,
             taken: checkpoint,
             checkpoint,
-            disk_full: false,
-            now_ms: 0,
-            not_before_ms: i64::MIN,
+            ..Self::default()
         }
-    }
-
-    pub fn disk_is_full(&self) -> bool {
-        self.disk_full
     }
 
     pub fn set_now(&mut self, now_ms: i64) {
         if now_ms < self.now_ms {
-            self.not_before_ms = self.not_before_ms.min(now_ms + RETRY_MS);
+            self.measured_ms = None;
+            self.not_before_ms = None;
         }
         self.now_ms = now_ms;
+    }
+
+    /// Has the index of a segment built again.
+    pub fn rebuild(&mut self, segment: Position) {
+        self.unsound.insert(segment);
+    }
+
+    /// Percentage of the file system that is used.
+    pub fn used_percent(&self) -> u8 {
+        let Some(space) = self.space else { return 0 };
+        let used = space.total_bytes.saturating_sub(space.free_bytes);
+        (used as u128 * 100 / u128::from(space.total_bytes.max(1))) as u8
     }
 }
 
 impl Log {
-    /// The next piece of background work; to be run beside everything else.
+    /// The next piece of background work; to be run beside everything else. To be called until `None` at the end of a turn.
     pub fn next_job(&mut self) -> Option<Job> {
-        if self.stopped || self.work.now_ms < self.work.not_before_ms {
+        if self.stopped {
             return None;
         }
-        if self.work.preparing.is_none() && self.segments.ready.len() < self.options.segments_ahead
-        {
-            let (start, last) = self.segments.next_start();
-            let pace = Rc::new(Cell::new(self.pace()));
-            self.work.preparing = Some(pace.clone());
-            return Some(Job(Work::Prepare {
-                start,
-                len: next_len(&self.options, last),
-                pace,
-            }));
-        }
-        if !self.work.checkpointing
-            && let Some(snapshot) = self
+        self.install_rows();
+        self.retire();
+        let work = self.next_removal().or_else(|| self.next_measuring());
+        if work.is_none()
+            && self
                 .work
-                .snapshot
-                .take_if(|snapshot| snapshot.position <= self.durable)
+                .not_before_ms
+                .is_some_and(|at_ms| self.work.now_ms < at_ms)
         {
-            self.work.checkpointing = true;
-            return Some(Job(Work::Checkpoint(snapshot)));
+            return None;
         }
-        None
+        work.or_else(|| self.next_preparing())
+            .or_else(|| self.next_checkpoint())
+            .or_else(|| self.next_sealing())
+            .map(Job)
+    }
+
+    fn next_preparing(&mut self) -> Option<Work> {
+        if self.work.preparing.is_some() || self.segments.ready.len() >= self.options.segments_ahead
+        {
+            return None;
+        }
+        let pace = Rc::new(Cell::new(self.pace()));
+        self.work.preparing = Some(pace.clone());
+        let (start, last) = self.segments.next_start();
+        let len = next_len(&self.options, last);
+        let fitting = self.work.spare.iter().position(|&(_, spare)| spare == len);
+        Some(match fitting.and_then(|at| self.work.spare.remove(at)) {
+            Some((old, len)) => Work::Recycle { old, start, len },
+            None => Work::Prepare { start, len, pace },
+        })
+    }
+
+    fn next_checkpoint(&mut self) -> Option<Work> {
+        if self.work.checkpointing {
+            return None;
+        }
+        let snapshot = self
+            .work
+            .snapshot
+            .take_if(|snapshot| snapshot.position <= self.durable)?;
+        self.work.checkpointing = true;
+        Some(Work::Checkpoint(snapshot))
+    }
+
+    fn next_sealing(&mut self) -> Option<Work> {
+        if self.work.sealing || self.work.installing.is_some() {
+            return None;
+        }
+        let full = self.segments.list.len() - 1;
+        let mut full = self.segments.list.iter().take(full);
+        let unsound = &self.work.unsound;
+        let segment =
+            full.find(|segment| segment.index.is_none() || unsound.contains(&segment.start))?;
+        if segment.end > self.durable {
+            return None;
+        }
+        self.work.sealing = true;
+        Some(Work::Seal {
+            log_id: self.log_id,
+            segment: segment.start,
+            len: segment.len,
+            end: segment.end,
+        })
+    }
+
+    fn next_removal(&mut self) -> Option<Work> {
+        while self.work.spare.len() > self.options.segments_ahead
+            || (self.work.disk_full && !self.work.spare.is_empty())
+        {
+            let (spare, _) = self.work.spare.pop_front()?;
+            self.work.unwanted.push(spare.file_name());
+        }
+        if self.work.removing || self.work.unwanted.is_empty() {
+            return None;
+        }
+        self.work.removing = true;
+        Some(Work::Remove(std::mem::take(&mut self.work.unwanted)))
+    }
+
+    fn next_measuring(&mut self) -> Option<Work> {
+        let due = self
+            .work
+            .measured_ms
+            .is_none_or(|at_ms| self.work.now_ms >= at_ms + SPACE_MS);
+        if self.work.measuring || !due {
+            return None;
+        }
+        (self.work.measuring, self.work.measured_ms) = (true, Some(self.work.now_ms));
+        Some(Work::Space)
     }
 
     /// A job has ended.
@@ -182,48 +312,102 @@ impl Log {
         match done.0 {
             Done::Prepare { start, len, result } => {
                 self.work.preparing = None;
-                if self.settle("preparing a segment", result)? {
+                if self.settle("preparing a segment", result)?.is_some() {
                     assert_eq!(
                         start,
                         self.segments.next_start().0,
                         "segments follow one another"
                     );
                     self.segments.ready.push_back(Segment::new(start, len));
+                    self.work.disk_full = false;
                 }
             }
             Done::Checkpoint { position, result } => {
                 self.work.checkpointing = false;
-                if self.settle("writing the checkpoint", result)? {
-                    self.work.checkpoint = position;
-                } else {
-                    self.work.taken = self.work.checkpoint;
+                match self.settle("writing the checkpoint", result)? {
+                    Some(()) => self.work.checkpoint = position,
+                    None => self.work.taken = self.work.checkpoint,
                 }
+            }
+            Done::Seal(Ok(mut meta)) => {
+                self.work.sealing = false;
+                let again = self.work.unsound.remove(&meta.segment);
+                if let Some(segment) = self.segments.get_mut(meta.segment) {
+                    let installed = segment.index.is_some();
+                    assert!(!installed || again, "an index is built once");
+                    segment.take_index(&mut meta);
+                    if installed {
+                        self.cold.forget_index(meta.segment);
+                    } else {
+                        self.work.installing = Some((meta, 0));
+                    }
+                }
+            }
+            Done::Seal(Err(SealError::Io(cause))) => {
+                self.work.sealing = false;
+                self.settle::<()>("sealing a segment", Err(cause))?;
+            }
+            Done::Seal(Err(SealError::Damaged(position))) => {
+                self.stop();
+                return Err(LogFailure::Damaged { position });
+            }
+            Done::Remove(result) => {
+                self.work.removing = false;
+                self.settle("removing retired files", result)?;
+            }
+            Done::Space(result) => {
+                self.work.measuring = false;
+                self.work.space = self.settle("looking at the file system", result)?;
+                self.refuses = self.work.used_percent() > self.options.refuse_above_percent;
             }
         }
         Ok(())
     }
 
-    /// Whether the work was done; want of space is no failure, but makes all work wait.
-    fn settle(
+    /// What the work brought; want of space is no failure, but makes most work wait.
+    fn settle<T>(
         &mut self,
         what: &'static str,
-        result: Result<(), IoError>,
-    ) -> Result<bool, LogFailure> {
+        result: Result<T, IoError>,
+    ) -> Result<Option<T>, LogFailure> {
         match result {
-            Ok(()) => {
-                self.work.disk_full = false;
-                Ok(true)
-            }
+            Ok(value) => Ok(Some(value)),
             Err(IoError::NoSpace { .. }) => {
                 self.work.disk_full = true;
-                self.work.not_before_ms = self.work.now_ms + RETRY_MS;
-                Ok(false)
+                self.work.not_before_ms = Some(self.work.now_ms + RETRY_MS);
+                Ok(None)
             }
             Err(cause) => {
                 self.stop();
                 Err(LogFailure::Job { what, cause })
             }
         }
+    }
+
+    /// Moves entries of a sealed segment from memory to its index, some queues at a time.
+    fn install_rows(&mut self) {
+        let Some((meta, next)) = &mut self.work.installing else {
+            return;
+        };
+        for row in meta.rows.iter().skip(*next).take(ROWS_PER_TURN) {
+            *next += 1;
+            if let Some(queue) = self.queues.find(&row.topic, row.queue_id) {
+                let queue = self.queues.get_mut(queue);
+                let taken = queue.take_row(meta.segment, row);
+                assert!(
+                    taken || !queue.owns(row.position),
+                    "an index tells what was in memory"
+                );
+            }
+        }
+        if *next == meta.rows.len() {
+            self.work.installing = None;
+        }
+    }
+
+    /// Whether queues are still taking over an index.
+    pub(super) fn is_installing(&self) -> bool {
+        self.work.installing.is_some()
     }
 
     /// Preparing waits the less the fuller the newest segment is.
@@ -263,7 +447,7 @@ impl Log {
             log_id: self.log_id,
             epoch: self.epoch,
             position,
-            retired: self.retired,
+            retired: self.retired_as_recorded(),
             in_flight_bytes: self.options.in_flight_bytes(),
             newest_ms: self.newest_ms,
             queues: self.queues.save(),

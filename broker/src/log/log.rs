@@ -1,13 +1,16 @@
 //! The log of one shard: its parts, and the small questions that they answer.
 
 use super::append::OpenGroup;
+use super::cold::ColdReads;
 use super::flush::Window;
 use super::job::Backlog;
+use super::keys::Keys;
+use super::lookup::TimeSearches;
 use super::queue::Queues;
-use super::read::ColdReads;
+use super::retire::Retirement;
 use super::segment::{SegmentId, Segments};
 use super::tail::TailBuffers;
-use super::{Boundary, Entry, LogOptions, Position, QueueRef, ReadMiss};
+use super::{LogOptions, Position, QueueRef};
 
 /// The log of one shard. Pure: it hands out writes, reads and jobs; its host runs them and reports what came of them.
 pub struct Log {
@@ -27,7 +30,12 @@ pub struct Log {
     /// The newest store time of any record.
     pub(super) newest_ms: i64,
     pub(super) cold: ColdReads,
+    pub(super) time_searches: TimeSearches,
+    pub(super) keys: Keys,
     pub(super) work: Backlog,
+    pub(super) retirement: Option<Retirement>,
+    /// Too little of the file system is free for messages.
+    pub(super) refuses: bool,
     /// Records are visible when they are appended, not when they are durable.
     pub(super) shows_at_once: bool,
     /// A write or a job failed: nothing is taken or written any more.
@@ -48,7 +56,11 @@ impl Log {
             retired: 0,
             newest_ms: 0,
             cold: ColdReads::new(options.read_cache_bytes),
+            time_searches: TimeSearches::default(),
+            keys: Keys::default(),
             work: Backlog::new(0),
+            retirement: None,
+            refuses: false,
             shows_at_once: Self::shows_at_once(options.flush),
             stopped: false,
             options,
@@ -68,6 +80,12 @@ impl Log {
     /// The queue, if there is one.
     pub fn find_queue(&self, topic: &str, queue_id: i32) -> Option<QueueRef> {
         self.queues.find(topic, queue_id)
+    }
+
+    /// Topic and queue id of a queue.
+    pub fn queue_name(&self, queue: QueueRef) -> (&str, i32) {
+        let queue = self.queues.get(queue);
+        (&queue.topic, queue.queue_id)
     }
 
     /// Forgets the topic's queues; offsets start at 0 again, and references to its queues must not be used any more. It is
@@ -97,39 +115,6 @@ impl Log {
         self.queues.take_changed(f);
     }
 
-    /// Appends up to `max` visible entries from offset `from` on to `out`: at least one, but for `from == max_offset`, where
-    /// there are none. `Gone` outside of min and max offset.
-    pub fn entries(
-        &mut self,
-        queue: QueueRef,
-        from: i64,
-        max: usize,
-        out: &mut Vec<Entry>,
-    ) -> Result<(), ReadMiss> {
-        let queue = self.queues.get(queue);
-        if from < queue.min() || from > queue.visible {
-            return Err(ReadMiss::Gone);
-        }
-        let start = (from - queue.base) as usize;
-        let end = ((queue.visible - queue.base) as usize).min(start.saturating_add(max));
-        out.extend(queue.entries.range(start..end));
-        Ok(())
-    }
-
-    /// The offset that belongs to a store time. `Lower`: the first record stored then or later; max offset when all are
-    /// older. `Upper`: the last one stored then or earlier; min offset when all are newer.
-    pub fn offset_by_time(
-        &mut self,
-        queue: QueueRef,
-        time_ms: i64,
-        boundary: Boundary,
-    ) -> Result<i64, ReadMiss> {
-        self.queues
-            .get(queue)
-            .offset_in_memory(time_ms, boundary)
-            .ok_or(ReadMiss::Gone)
-    }
-
     /// Segments that group writes go to now and next, so that the host can have them open in time.
     pub fn writable_segments(&self) -> Vec<SegmentId> {
         let writable = self
@@ -139,6 +124,16 @@ impl Log {
             .into_iter()
             .chain(&self.segments.ready);
         writable.map(|segment| segment.id()).collect()
+    }
+
+    /// The segment whose range holds a position.
+    pub fn segment_of(&self, position: Position) -> Option<SegmentId> {
+        self.segments.at(position).map(|segment| segment.id())
+    }
+
+    /// The position up to which the checkpoint on disk has the state.
+    pub fn checkpoint_position(&self) -> Position {
+        self.work.checkpoint
     }
 
     /// The oldest position that can be read.
@@ -161,6 +156,12 @@ impl Log {
         LogSizes {
             log_bytes: self.open.end - self.min_position(),
             segments: self.segments.list.len(),
+            segments_sealed: self
+                .segments
+                .list
+                .iter()
+                .filter(|segment| segment.index.is_some())
+                .count(),
             segments_ready: self.segments.ready.len(),
             queues: self.queues.len(),
             unflushed_bytes: self.unflushed_bytes(),
@@ -177,6 +178,8 @@ pub struct LogSizes {
     pub log_bytes: u64,
     /// Segments, the one that is written included.
     pub segments: usize,
+    /// Segments with an index.
+    pub segments_sealed: usize,
     /// Segments that stand ready.
     pub segments_ready: usize,
     /// Consume queues.

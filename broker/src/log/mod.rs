@@ -3,24 +3,32 @@
 mod append;
 mod buffer;
 mod checkpoint;
+mod cold;
 mod dump;
 mod error;
 mod flush;
 mod group;
+mod index;
 mod io;
 mod job;
+mod keys;
 mod log;
+mod lookup;
 mod options;
 mod queue;
 mod read;
 mod recovery;
+mod retire;
 mod scan;
+mod seal;
 mod segment;
 mod std_io;
 mod stored;
 mod tail;
+mod walk;
 
 pub use buffer::{AlignedBuffer, Slice};
+pub use cold::{ReadId, ReadOp};
 pub use dump::{DumpEnd, Dumped, dump};
 pub use error::{AppendError, IoError, LogFailure, OpenError, ReadMiss, ReplayError};
 pub use group::{GroupHeader, NoGroup};
@@ -28,13 +36,14 @@ pub use io::{DiskSpace, Io, ReadBuffer};
 pub use job::{Job, JobDone};
 pub use log::{Log, LogSizes};
 pub use options::{FlushMode, LogOptions};
-pub use read::{ReadId, ReadOp};
+
 pub use recovery::{OpenReport, open};
 pub use segment::{FileId, SegmentId};
 pub use std_io::StdIo;
 #[cfg(test)]
 pub(crate) use stored::sample;
-pub use stored::{Message, StateWriter, Stored};
+pub use stored::{StateWriter, Stored};
+pub use walk::{Damage, Found, LogFiles, SegmentReport, VerifyReport, verify};
 
 /// Absolute byte address in a shard's log. Never moves.
 pub type Position = u64;

@@ -43,6 +43,14 @@ pub struct LogOptions {
     pub max_unflushed_bytes: u64,
     /// Log bytes after which a snapshot of the state is due.
     pub snapshot_bytes: u64,
+    /// Segments all of whose records are older may go.
+    pub retention_ms: i64,
+    /// Segments may go, oldest first, while the log is longer.
+    pub retention_bytes: u64,
+    /// Segments may go, oldest first, while more of the file system is used.
+    pub delete_above_percent: u8,
+    /// Messages are refused with `DiskFull` while more of the file system is used.
+    pub refuse_above_percent: u8,
     /// When groups are written.
     pub flush: FlushMode,
 }
@@ -62,6 +70,10 @@ impl Default for LogOptions {
             max_writes_in_flight: 4,
             max_unflushed_bytes: 64 << 20,
             snapshot_bytes: 256 << 20,
+            retention_ms: 72 * 3600 * 1000,
+            retention_bytes: u64::MAX,
+            delete_above_percent: 85,
+            refuse_above_percent: 90,
             flush: FlushMode::Sync,
         }
     }

@@ -1,12 +1,13 @@
 //! Consume queues: per (topic, queue id) the list of its records, in offset order and without a gap.
 //!
 //! Entries of segments without a sealed index are in memory, 24 bytes each; older ones are in the index files, of which a
-//! queue holds one 24-byte [`Part`] for each that has entries of it. An idle queue is about 130 bytes with its place in
+//! queue holds one 24-byte [`Part`] for each that has entries of it. An idle queue is about 150 bytes with its place in
 //! the table, plus its topic's name once per topic.
 //!
-//! Invariants: parts, then `entries`, cover [min, next) without gap or overlap; min <= visible <= next.
+//! Invariants: parts, then `entries`, cover [min, visible) without gap or overlap; min <= visible <= next.
 
-use super::{Boundary, Entry, Position, QueueRef};
+use super::index::Row;
+use super::{Entry, Position, QueueRef};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -23,21 +24,24 @@ pub(super) struct Part {
     pub count: u32,
 }
 
+/// What an append and its becoming visible touch lies together in the first cache line.
+#[repr(C, align(64))]
 pub(super) struct Queue {
-    pub topic: Rc<str>,
-    pub queue_id: i32,
+    /// One past the last appended record.
+    pub next: i64,
+    /// One past the last visible record.
+    pub visible: i64,
+    /// Offset of the first entry in memory.
+    pub base: i64,
+    /// Entries of visible records.
+    pub entries: VecDeque<Entry>,
     alive: bool,
     /// Listed in `Queues::changed`.
     changed: bool,
+    pub queue_id: i32,
     /// Records before it belong to an earlier topic of this name.
     pub born: Position,
-    /// One past the last visible record.
-    pub visible: i64,
-    /// One past the last appended record.
-    pub next: i64,
-    /// Offset of the first entry in memory.
-    pub base: i64,
-    pub entries: VecDeque<Entry>,
+    pub topic: Rc<str>,
     pub parts: Vec<Part>,
 }
 
@@ -58,37 +62,48 @@ impl Queue {
             .partition_point(|entry| entry.position < position);
         self.entries.drain(..gone);
         self.base += gone as i64;
+        self.shrink();
+    }
+
+    /// Takes over a row of a segment's index, which holds the oldest of the entries in memory or, while opening, entries
+    /// that are not in memory yet. False when the row is of an earlier life of the topic or does not go on from the parts.
+    pub fn take_row(&mut self, segment: Position, row: &Row) -> bool {
+        if !self.owns(row.position) {
+            return false;
+        }
+        let expected = match self.parts.last() {
+            Some(last) => last.first + i64::from(last.count) == row.first,
+            None => self.entries.is_empty() || self.base == row.first,
+        };
+        if !expected {
+            return false;
+        }
+        self.parts.push(Part {
+            segment,
+            first: row.first,
+            slot: row.slot,
+            count: row.count,
+        });
+        let end = row.first + i64::from(row.count);
+        let gone = (row.count as usize).min(self.entries.len());
+        self.entries.drain(..gone);
+        self.base = end;
+        self.shrink();
+        true
+    }
+
+    /// The part that holds an offset below `base`.
+    pub fn part_at(&self, offset: i64) -> Option<Part> {
+        let after = self.parts.partition_point(|part| part.first <= offset);
+        let part = *self.parts.get(after.checked_sub(1)?)?;
+        (offset < part.first + i64::from(part.count)).then_some(part)
+    }
+
+    fn shrink(&mut self) {
         if self.entries.capacity() > 64 && self.entries.capacity() / 4 > self.entries.len() {
             self.entries.shrink_to(self.entries.len() * 2);
         }
     }
-
-    /// Offset in memory that belongs to a store time; `None` when the answer lies before `base`.
-    pub fn offset_in_memory(&self, time_ms: i64, boundary: Boundary) -> Option<i64> {
-        let visible = (self.visible - self.base).max(0) as usize;
-        let before = match boundary {
-            Boundary::Lower => partition(&self.entries, visible, |entry| entry.store_ms < time_ms),
-            Boundary::Upper => partition(&self.entries, visible, |entry| entry.store_ms <= time_ms),
-        };
-        match (boundary, before) {
-            (_, 0) if !self.parts.is_empty() => None,
-            (Boundary::Lower, before) => Some(self.base + before as i64),
-            (Boundary::Upper, before) => Some(self.base + before.saturating_sub(1) as i64),
-        }
-    }
-}
-
-fn partition(entries: &VecDeque<Entry>, len: usize, before: impl Fn(&Entry) -> bool) -> usize {
-    let (mut low, mut high) = (0, len);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if before(&entries[middle]) {
-            low = middle + 1
-        } else {
-            high = middle
-        }
-    }
-    low
 }
 
 /// What the checkpoint keeps of a queue.
@@ -106,8 +121,8 @@ pub(super) struct Queues {
     list: Vec<Queue>,
     free: Vec<QueueRef>,
     changed: Vec<QueueRef>,
-    /// Appended records that are not visible yet, in log order, with their ends.
-    waiting: VecDeque<(Position, QueueRef)>,
+    /// Entries of appended records that are not visible yet, in log order, with the records' ends.
+    waiting: VecDeque<(Position, QueueRef, Entry)>,
 }
 
 impl Queues {
@@ -181,36 +196,42 @@ impl Queues {
         }
         let list = &self.list;
         self.waiting
-            .retain(|&(_, queue)| list[queue.0 as usize].alive);
+            .retain(|&(_, queue, _)| list[queue.0 as usize].alive);
         self.changed.retain(|&queue| list[queue.0 as usize].alive);
     }
 
-    /// Adds the entry of an appended record.
+    /// Takes the entry of an appended record. It goes to its queue when the record is visible, together with others: the
+    /// cache misses of many queues then overlap.
     #[inline]
     pub fn push(&mut self, queue: QueueRef, end: Position, entry: Entry, visible: bool) {
         let target = &mut self.list[queue.0 as usize];
         debug_assert!(target.alive, "append to a dropped queue");
-        target.entries.push_back(entry);
         target.next += 1;
         if visible {
-            Self::show(target, queue, &mut self.changed);
+            Self::show(target, queue, entry, &mut self.changed);
         } else {
-            self.waiting.push_back((end, queue));
+            self.waiting.push_back((end, queue, entry));
         }
     }
 
     /// Makes visible what ends at or before `durable`.
     pub fn show_until(&mut self, durable: Position) {
-        while let Some(&(end, queue)) = self.waiting.front()
+        while let Some(&(end, queue, entry)) = self.waiting.front()
             && end <= durable
         {
             self.waiting.pop_front();
-            Self::show(&mut self.list[queue.0 as usize], queue, &mut self.changed);
+            Self::show(
+                &mut self.list[queue.0 as usize],
+                queue,
+                entry,
+                &mut self.changed,
+            );
         }
     }
 
     #[inline]
-    fn show(target: &mut Queue, queue: QueueRef, changed: &mut Vec<QueueRef>) {
+    fn show(target: &mut Queue, queue: QueueRef, entry: Entry, changed: &mut Vec<QueueRef>) {
+        target.entries.push_back(entry);
         target.visible += 1;
         if !target.changed {
             target.changed = true;
@@ -244,10 +265,6 @@ impl Queues {
             .iter()
             .flat_map(|(topic, queues)| queues.iter().map(move |queue| (topic, queue)));
         all.map(move |(topic, &(queue_id, queue))| (topic, queue_id, &list[queue.0 as usize]))
-    }
-
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Queue> {
-        self.list.iter_mut().filter(|queue| queue.alive)
     }
 
     pub fn save(&self) -> Vec<SavedQueue> {
@@ -328,26 +345,6 @@ mod tests {
             assert_eq!(queues.get(queue).queue_id, id);
         }
         assert_eq!(queues.find("t", 2), None);
-    }
-
-    #[test]
-    fn offsets_by_time() {
-        let mut queues = Queues::default();
-        let a = queues.open("a", 0, 0);
-        for (at, time) in [10, 20, 20, 30].into_iter().enumerate() {
-            queues.push(a, at as u64, entry(at as u64, time), true);
-        }
-        let queue = queues.get(a);
-        let lower = |time| queue.offset_in_memory(time, Boundary::Lower).unwrap();
-        let upper = |time| queue.offset_in_memory(time, Boundary::Upper).unwrap();
-        assert_eq!(
-            [5, 10, 15, 20, 25, 30, 35].map(lower),
-            [0, 0, 1, 1, 3, 3, 4]
-        );
-        assert_eq!(
-            [5, 10, 15, 20, 25, 30, 35].map(upper),
-            [0, 0, 0, 2, 2, 3, 3]
-        );
     }
 
     #[test]

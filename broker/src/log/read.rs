@@ -1,152 +1,15 @@
-//! Reading: what is in memory at once, what is on disk through reads that the host runs.
+//! Records: from the tail buffers when they are in memory, otherwise through reads that the host runs.
 //!
-//! Cold bytes are read in chunks, runs of whole groups, and every group is checked before anything of it is given out.
-//! A reader that goes from chunk to chunk has the next ones read ahead. The newest chunks stay in a cache of
-//! `read_cache_bytes`, but never fewer than one.
+//! Cold bytes are read in chunks, and every group is checked as a whole before anything of it is given out. A reader that
+//! goes from chunk to chunk has the next ones read ahead.
 
-use super::group::{self, MIN_BLOCK_BYTES};
-use super::segment::{FileId, SegmentId};
+use super::cold::{Asked, Place};
+use super::group::records;
 use super::stored::Stored;
-use super::{IoError, Log, Position, ReadBuffer, ReadMiss, Slice};
-use std::collections::{BTreeMap, VecDeque};
+use super::{IoError, Log, Position, ReadBuffer, ReadId, ReadMiss, ReadOp, Slice};
 
 /// Chunks that are read ahead of a sequential reader.
 const READ_AHEAD: usize = 4;
-/// Offsets and lengths of reads are multiples of it.
-const READ_ALIGN: u64 = 4096;
-
-/// Names one read that the host is to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ReadId(pub u64);
-
-/// A read for the host to run. Fewer bytes may come back only at the end of the file.
-#[derive(Clone, Copy, Debug)]
-pub struct ReadOp {
-    /// To be given back with the bytes.
-    pub id: ReadId,
-    /// The file.
-    pub file: FileId,
-    /// Where to read; a multiple of 4096.
-    pub offset: u64,
-    /// How many bytes; a multiple of 4096.
-    pub len: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Extent {
-    start: Position,
-    end: Position,
-    sound: bool,
-}
-
-struct Chunk {
-    bytes: Slice,
-    end: Position,
-    groups: Vec<Extent>,
-    /// A failed read: given to one asker, then forgotten.
-    failed: bool,
-    touched: bool,
-    used: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Pending {
-    id: ReadId,
-    start: Position,
-    end: Position,
-    /// Bytes in front of `start` that alignment adds.
-    lead: usize,
-}
-
-/// Chunks in memory and on their way.
-pub(super) struct ColdReads {
-    chunks: BTreeMap<Position, Chunk>,
-    pending: Vec<Pending>,
-    wanted: VecDeque<ReadOp>,
-    cache_bytes: usize,
-    bytes: usize,
-    uses: u64,
-    next_id: u64,
-}
-
-impl ColdReads {
-    pub fn new(cache_bytes: usize) -> Self {
-        Self {
-            chunks: BTreeMap::new(),
-            pending: Vec::new(),
-            wanted: VecDeque::new(),
-            cache_bytes,
-            bytes: 0,
-            uses: 0,
-            next_id: 0,
-        }
-    }
-
-    pub fn memory_bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn want(&mut self, segment: Position, start: Position, end: Position) -> ReadId {
-        if let Some(pending) = self
-            .pending
-            .iter()
-            .find(|pending| pending.start == start && pending.end >= end)
-        {
-            return pending.id;
-        }
-        let id = ReadId(self.next_id);
-        self.next_id += 1;
-        let offset = (start - segment) / READ_ALIGN * READ_ALIGN;
-        let lead = (start - segment - offset) as usize;
-        let len = ((end - segment).next_multiple_of(READ_ALIGN) - offset) as usize;
-        self.pending.push(Pending {
-            id,
-            start,
-            end,
-            lead,
-        });
-        self.wanted.push_back(ReadOp {
-            id,
-            file: FileId::Segment(SegmentId(segment)),
-            offset,
-            len,
-        });
-        id
-    }
-
-    fn keep(&mut self, start: Position, mut chunk: Chunk) {
-        self.uses += 1;
-        chunk.used = self.uses;
-        self.bytes += chunk.bytes.len();
-        if let Some(old) = self.chunks.insert(start, chunk) {
-            self.bytes -= old.bytes.len();
-        }
-        while self.bytes > self.cache_bytes && self.chunks.len() > 1 {
-            let Some(oldest) = self
-                .chunks
-                .iter()
-                .min_by_key(|(_, chunk)| chunk.used)
-                .map(|(&start, _)| start)
-            else {
-                break;
-            };
-            if let Some(gone) = self.chunks.remove(&oldest) {
-                self.bytes -= gone.bytes.len();
-            }
-        }
-    }
-
-    /// Forgets everything before `position`.
-    pub fn retire_before(&mut self, position: Position) {
-        let kept = self.chunks.split_off(&position);
-        self.bytes -= self
-            .chunks
-            .values()
-            .map(|chunk| chunk.bytes.len())
-            .sum::<usize>();
-        self.chunks = kept;
-    }
-}
 
 impl Log {
     /// The bytes of the record of `size` bytes at `position`, as an [`Entry`](super::Entry) names it, checked.
@@ -160,11 +23,12 @@ impl Log {
         }
         let (group, start) = self.cold_group(position)?;
         let at = (position - start) as usize;
-        let record = group.get(at..at + size as usize).ok_or(ReadMiss::Gone)?;
-        if record[..4] != size.to_be_bytes() {
-            return Err(ReadMiss::Gone);
+        match group.get(at..at + size as usize) {
+            Some(record) if record[..4] == size.to_be_bytes() => {
+                Ok(group.slice(at..at + size as usize))
+            }
+            _ => Err(ReadMiss::Gone),
         }
-        Ok(group.slice(at..at + size as usize))
     }
 
     /// The bytes of the message record that begins at `position`, if one does and is visible.
@@ -181,10 +45,10 @@ impl Log {
             Some(record) => record,
             None => {
                 let (group, start) = self.cold_group(position)?;
-                let at = (position - start) as usize;
-                group::records(&group)
-                    .find(|&(start, _)| start == at)
-                    .map(|(_, record)| group.slice(at..at + record.len()))
+                let wanted = (position - start) as usize;
+                let mut all = records(&group);
+                all.find(|&(at, _)| at == wanted)
+                    .map(|(at, record)| group.slice(at..at + record.len()))
             }
         };
         record
@@ -193,161 +57,93 @@ impl Log {
     }
 
     /// The checked group that holds `position`, read from disk, and where it begins.
-    fn cold_group(&mut self, position: Position) -> Result<(Slice, Position), ReadMiss> {
-        if position < self.min_position() || position >= self.durable {
-            return Err(ReadMiss::Gone);
-        }
-        let segment = self.segments.at(position).ok_or(ReadMiss::Gone)?;
-        let (start, end) = segment.chunk_at(position).ok_or(ReadMiss::Gone)?;
-        let (segment_start, end) = (segment.start, end.min(self.durable));
-        let read_ahead = match self.cold.chunks.get_mut(&start) {
-            Some(chunk) if chunk.failed => {
-                self.cold.chunks.remove(&start);
-                return Err(ReadMiss::Damaged { position: start });
+    pub(super) fn cold_group(&mut self, position: Position) -> Result<(Slice, Position), ReadMiss> {
+        let (place, start, end) = self.chunk_at(position).ok_or(ReadMiss::Gone)?;
+        match self.cold.ask(place, (end - start) as usize) {
+            Asked::Here { piece, first } => {
+                let found = piece.sound_at((position - start) as usize);
+                if first {
+                    self.read_ahead_after(start, end);
+                }
+                match found {
+                    Ok((group, at)) => Ok((group, start + at as u64)),
+                    Err(at) => Err(ReadMiss::Damaged {
+                        position: start + at as u64,
+                    }),
+                }
             }
-            Some(chunk) if position < chunk.end => {
-                self.cold.uses += 1;
-                chunk.used = self.cold.uses;
-                !std::mem::replace(&mut chunk.touched, true)
-            }
-            _ => {
-                let id = self.cold.want(segment_start, start, end);
+            Asked::Wanted(id) => {
                 self.read_ahead_after(start, end);
-                return Err(ReadMiss::Wanted(id));
+                Err(ReadMiss::Wanted(id))
             }
-        };
-        if read_ahead {
-            self.read_ahead_after(start, end);
+            Asked::Failed => Err(ReadMiss::Damaged { position: start }),
         }
-        let Some(chunk) = self.cold.chunks.get(&start) else {
-            return Err(ReadMiss::Gone);
-        };
-        let at = chunk
-            .groups
-            .partition_point(|group| group.start <= position);
-        match at.checked_sub(1).and_then(|at| chunk.groups.get(at)) {
-            Some(group) if position < group.end && group.sound => {
-                let bytes = chunk
-                    .bytes
-                    .slice((group.start - start) as usize..(group.end - start) as usize);
-                Ok((bytes, group.start))
+    }
+
+    /// The first sound group at or after `position` in the chunk that holds it, or where that chunk ends.
+    pub(super) fn cold_group_from(
+        &mut self,
+        position: Position,
+    ) -> Result<Result<(Slice, Position), Position>, ReadMiss> {
+        let (place, start, end) = self.chunk_at(position).ok_or(ReadMiss::Gone)?;
+        match self.cold.ask(place, (end - start) as usize) {
+            Asked::Here { piece, .. } => {
+                let found = piece.sound_from((position - start) as usize);
+                Ok(found
+                    .map(|(group, at)| (group, start + at as u64))
+                    .ok_or(end))
             }
-            Some(group) if position < group.end => Err(ReadMiss::Damaged {
-                position: group.start,
-            }),
-            _ => Err(ReadMiss::Gone),
+            Asked::Wanted(id) => Err(ReadMiss::Wanted(id)),
+            Asked::Failed => Err(ReadMiss::Damaged { position: start }),
         }
+    }
+
+    /// The durable chunk that holds `position`: its place, start and end.
+    fn chunk_at(&self, position: Position) -> Option<(Place, Position, Position)> {
+        if position < self.min_position() || position >= self.durable {
+            return None;
+        }
+        let segment = self.segments.at(position)?;
+        let (start, end) = segment.chunk_at(position)?;
+        Some((
+            Place::Chunk {
+                start,
+                segment: segment.start,
+            },
+            start,
+            end.min(self.durable),
+        ))
     }
 
     /// Has the next chunks read if the one at `start` was come to from the one before.
     fn read_ahead_after(&mut self, start: Position, end: Position) {
         let before = start
             .checked_sub(1)
-            .and_then(|before| self.segments.at(before)?.chunk_at(before));
-        if !before.is_some_and(|(before, _)| {
-            self.cold
-                .chunks
-                .get(&before)
-                .is_some_and(|chunk| chunk.touched)
-        }) {
+            .and_then(|before| self.chunk_at(before));
+        if !before.is_some_and(|(place, ..)| self.cold.was_touched(place)) {
             return;
         }
-        let tail_start = self.tail.start().unwrap_or(self.durable).min(self.durable);
+        let tail_start = self.tail.start().unwrap_or(self.durable);
         let mut next = end;
         for _ in 0..READ_AHEAD {
-            let Some(segment) = self.segments.at(next) else {
-                return;
-            };
-            let Some((start, end)) = segment.chunk_at(next) else {
-                return;
-            };
-            if end > tail_start {
-                return;
+            match self.chunk_at(next) {
+                Some((place, start, end)) if end <= tail_start => {
+                    self.cold.read_ahead(place, (end - start) as usize);
+                    next = end;
+                }
+                _ => return,
             }
-            let segment = segment.start;
-            if !self.cold.chunks.contains_key(&start) {
-                self.cold.want(segment, start, end);
-            }
-            next = end;
         }
     }
 
     /// The next read to run.
     pub fn next_read(&mut self) -> Option<ReadOp> {
-        self.cold.wanted.pop_front()
+        self.cold.next_read()
     }
 
     /// A read has ended: who was told `Wanted` may ask again.
     pub fn read_done(&mut self, id: ReadId, result: Result<ReadBuffer, IoError>) {
-        let Some(at) = self
-            .cold
-            .pending
-            .iter()
-            .position(|pending| pending.id == id)
-        else {
-            return;
-        };
-        let Pending {
-            start, end, lead, ..
-        } = self.cold.pending.swap_remove(at);
-        if start < self.min_position() {
-            return;
-        }
-        let len = (end - start) as usize;
-        let chunk = match result {
-            Ok(bytes) if bytes.len() >= lead + len => {
-                let bytes = bytes.slice(lead..lead + len);
-                let groups = extents(&bytes, self.log_id, start);
-                Chunk {
-                    bytes,
-                    end,
-                    groups,
-                    failed: false,
-                    touched: false,
-                    used: 0,
-                }
-            }
-            _ => Chunk {
-                bytes: Slice::copied(&[], 1),
-                end,
-                groups: Vec::new(),
-                failed: true,
-                touched: false,
-                used: 0,
-            },
-        };
-        self.cold.keep(start, chunk);
+        let oldest = self.segments.oldest_start();
+        self.cold.arrived(id, result.ok(), self.log_id, oldest);
     }
-}
-
-/// The groups in `bytes`, which begin at `position`, and the stretches between them that are none.
-fn extents(bytes: &[u8], log_id: u64, position: Position) -> Vec<Extent> {
-    let mut found: Vec<Extent> = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        let start = position + at as u64;
-        match group::check(&bytes[at..], log_id, start) {
-            Ok(header) => {
-                found.push(Extent {
-                    start,
-                    end: header.end(),
-                    sound: true,
-                });
-                at += header.padded as usize;
-            }
-            Err(_) => {
-                let end = start + MIN_BLOCK_BYTES;
-                match found.last_mut() {
-                    Some(last) if !last.sound => last.end = end,
-                    _ => found.push(Extent {
-                        start,
-                        end,
-                        sound: false,
-                    }),
-                }
-                at += MIN_BLOCK_BYTES as usize;
-            }
-        }
-    }
-    found
 }

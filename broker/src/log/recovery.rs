@@ -12,12 +12,19 @@
 use super::append::OpenGroup;
 use super::checkpoint::{self, Checkpoint};
 use super::group::{self, GroupHeader, HEADER_BYTES, MIN_BLOCK_BYTES, records};
+use super::index::Meta;
 use super::job::{Backlog, PREPARE_NAME, Pace, next_len, prepare};
 use super::scan::SegmentReader;
-use super::segment::{Segment, SegmentId};
-use super::stored::{KIND_RETIRED, Message, OWN_KINDS, Stored, states};
-use super::{AlignedBuffer, Entry, Io, Log, LogOptions, OpenError, Position, Replay};
+use super::seal::{SEAL_NAME, SealError, seal};
+use super::segment::{FileId, Segment, SegmentId};
+use super::stored::{KIND_RETIRED, OWN_KINDS, Stored, entry_of, states};
+use super::{AlignedBuffer, Io, Log, LogOptions, OpenError, Position, Replay, Slice};
+use corelane_wire::record::Record;
 use std::cell::Cell;
+use std::collections::VecDeque;
+
+/// Bytes that the scan reads at once.
+const WINDOW_BYTES: u64 = 4 << 20;
 
 /// What opening found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +41,10 @@ pub struct OpenReport {
     pub records_end: Position,
     /// How far beyond the tail there were groups that were never acknowledged, and are cut.
     pub cut_bytes: u64,
+    /// Indexes that were loaded.
+    pub indexes: u64,
+    /// Indexes that were missing or unsound, and were built again.
+    pub rebuilt: u64,
     /// Groups scanned.
     pub groups: u64,
     /// Message records indexed.
@@ -52,7 +63,7 @@ pub async fn open<I: Io>(
 ) -> Result<(Log, OpenReport), OpenError> {
     options.check()?;
     let mut files = io.list().await?;
-    for name in [PREPARE_NAME, checkpoint::TEMPORARY_NAME] {
+    for name in [PREPARE_NAME, SEAL_NAME, checkpoint::TEMPORARY_NAME] {
         if files.iter().any(|(file, _)| file == name) {
             io.remove(name).await?;
         }
@@ -87,7 +98,18 @@ pub async fn open<I: Io>(
     log.work = Backlog::new(checkpoint.position);
     log.newest_ms = checkpoint.newest_ms;
     log.retired = checkpoint.retired;
+    let retired = segments
+        .iter()
+        .filter(|segment| segment.limit() <= checkpoint.retired);
+    log.work
+        .spare
+        .extend(retired.map(|segment| (segment.id(), segment.len)));
     segments.retain(|segment| segment.limit() > checkpoint.retired);
+    let indexes = files
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| FileId::of_index_name(name).is_some())
+        .collect();
     log.segments.ready.extend(segments);
     let mut recovery = Recovery {
         io,
@@ -95,6 +117,8 @@ pub async fn open<I: Io>(
         checkpoint,
         replay,
         report,
+        indexes,
+        gap: None,
         files: Vec::new(),
         epoch: 0,
     };
@@ -149,6 +173,10 @@ struct Recovery<'a, I: Io> {
     checkpoint: Checkpoint,
     replay: &'a mut dyn Replay,
     report: OpenReport,
+    /// What is missing before the oldest segment that is used.
+    gap: Option<(Position, Position)>,
+    /// Names of index files.
+    indexes: Vec<String>,
     /// Open segments: the one that is scanned and, at its end, the next.
     files: Vec<SegmentReader<I>>,
     /// The highest epoch seen.
@@ -158,42 +186,143 @@ struct Recovery<'a, I: Io> {
 impl<I: Io> Recovery<'_, I> {
     async fn run(&mut self) -> Result<(), OpenError> {
         self.check_segments()?;
-        self.load_queues()?;
+        self.load_queues();
+        let follows = self.load_indexes().await?;
         self.replay_snapshot()?;
-        let tail = self.scan().await?;
+        let tail = self.scan(follows).await?;
         self.look_beyond(tail).await?;
         self.check_queues()?;
+        self.retire()?;
         self.open_epoch(tail).await
     }
 
-    /// Segments must follow one another, from what was retired to what the checkpoint has seen.
+    fn missing<T>(&self, from: Position, to: Position) -> Result<T, OpenError> {
+        Err(OpenError::Missing {
+            file: SegmentId(from).file_name(),
+            from,
+            to,
+        })
+    }
+
+    /// Segments must follow one another, up to what the checkpoint has seen; but those before it may have been retired.
     fn check_segments(&mut self) -> Result<(), OpenError> {
-        let missing = |from: Position, to: Position| {
-            Err(OpenError::Missing {
-                file: SegmentId(from).file_name(),
-                from,
-                to,
-            })
-        };
-        let ready = &self.log.segments.ready;
         let mut from = self.checkpoint.retired;
-        for (at, segment) in ready.iter().enumerate() {
-            if segment.start > from && (at > 0 || from < self.checkpoint.position) {
-                return missing(from, segment.start);
+        let mut kept = VecDeque::new();
+        for segment in std::mem::take(&mut self.log.segments.ready) {
+            if segment.start > from {
+                if segment.start > self.checkpoint.position {
+                    return self.missing(from, segment.start);
+                }
+                self.gap = Some((from, segment.start));
+                let before = kept
+                    .drain(..)
+                    .map(|segment: Segment| (segment.id(), segment.len));
+                self.log.work.spare.extend(before);
             }
             from = segment.limit();
+            kept.push_back(segment);
         }
-        if from < self.checkpoint.position || ready.is_empty() {
-            return missing(from, self.checkpoint.position);
+        if from < self.checkpoint.position || kept.is_empty() {
+            return self.missing(from, self.checkpoint.position);
         }
-        let Some(oldest) = self.log.segments.ready.pop_front() else {
-            unreachable!("there is one")
-        };
-        self.log.segments.list.push_back(oldest);
+        self.log.segments.ready = kept;
         Ok(())
     }
 
-    fn load_queues(&mut self) -> Result<(), OpenError> {
+    /// Forgets what the log says is retired. What is missing must be among it.
+    fn retire(&mut self) -> Result<(), OpenError> {
+        if let Some((from, to)) = self.gap
+            && to > self.log.retired
+        {
+            return self.missing(from, to);
+        }
+        self.log.retire_before(self.log.retired);
+        let kept: Vec<String> = self
+            .log
+            .segments
+            .list
+            .iter()
+            .map(|segment| FileId::Index(segment.id()).file_name())
+            .collect();
+        self.log
+            .work
+            .unwanted
+            .extend(self.indexes.drain(..).filter(|name| !kept.contains(name)));
+        Ok(())
+    }
+
+    /// Loads the indexes of segments that the checkpoint has left behind, builds those that are missing, and returns where
+    /// the last of these segments ends.
+    async fn load_indexes(&mut self) -> Result<Option<Position>, OpenError> {
+        let mut follows = None;
+        while let Some(mut segment) = self.log.segments.ready.pop_front() {
+            self.log.segments.list.push_back(segment.clone());
+            if segment.limit() > self.checkpoint.position {
+                break;
+            }
+            let mut meta = self.load_index(&segment).await?;
+            for row in &meta.rows {
+                if let Some(queue) = self.log.queues.find(&row.topic, row.queue_id) {
+                    let queue = self.log.queues.get_mut(queue);
+                    if !queue.take_row(segment.start, row) && queue.owns(row.position) {
+                        return Err(self.damaged(
+                            segment.start,
+                            "the indexes of a queue do not follow one another",
+                        ));
+                    }
+                }
+            }
+            self.epoch = self.epoch.max(meta.epoch);
+            segment.take_index(&mut meta);
+            follows = Some(segment.end);
+            self.log.segments.list.pop_back();
+            self.log.segments.list.push_back(segment);
+        }
+        Ok(follows)
+    }
+
+    async fn load_index(&mut self, segment: &Segment) -> Result<Meta, OpenError> {
+        let name = FileId::Index(segment.id()).file_name();
+        if self.indexes.contains(&name)
+            && let Some(meta) = Meta::read(self.io, self.log.log_id, segment.start, &name).await?
+        {
+            self.report.indexes += 1;
+            return Ok(meta);
+        }
+        self.report.rebuilt += 1;
+        let end = self.end_of(segment).await?;
+        seal(self.io, self.log.log_id, segment.start, segment.len, end)
+            .await
+            .map_err(|error| match error {
+                SealError::Io(error) => OpenError::Io(error),
+                SealError::Damaged(position) => self.damaged(
+                    position,
+                    "there is no sound group where one was acknowledged",
+                ),
+            })
+    }
+
+    /// Where the last group of a segment that is behind the checkpoint ends: the next segment's first group says it.
+    async fn end_of(&mut self, segment: &Segment) -> Result<Position, OpenError> {
+        let limit = segment.limit();
+        if limit == self.checkpoint.position {
+            return Ok(limit);
+        }
+        let (log_id, longest) = (self.log.log_id, self.checkpoint.in_flight_bytes);
+        match self
+            .reader(limit)
+            .await?
+            .group(log_id, limit, longest)
+            .await?
+        {
+            Ok((header, _)) if (segment.start..=limit).contains(&header.follows) => {
+                Ok(header.follows)
+            }
+            _ => Err(self.damaged(limit, "there is no sound group where one was acknowledged")),
+        }
+    }
+
+    fn load_queues(&mut self) {
         for saved in std::mem::take(&mut self.checkpoint.queues) {
             let queue = self
                 .log
@@ -202,7 +331,6 @@ impl<I: Io> Recovery<'_, I> {
             let queue = self.log.queues.get_mut(queue);
             (queue.next, queue.base, queue.visible) = (saved.next, saved.next, saved.next);
         }
-        Ok(())
     }
 
     fn replay_snapshot(&mut self) -> Result<(), OpenError> {
@@ -243,12 +371,17 @@ impl<I: Io> Recovery<'_, I> {
     }
 
     /// Goes through all groups and returns where the last sound one ends.
-    async fn scan(&mut self) -> Result<Position, OpenError> {
-        let from = self.log.segments.newest().start;
+    async fn scan(&mut self, mut follows: Option<Position>) -> Result<Position, OpenError> {
+        let newest = self.log.segments.newest();
+        let from = if newest.index.is_some() {
+            newest.end
+        } else {
+            newest.start
+        };
         self.report.checkpoint = self.checkpoint.position;
         self.report.scanned_from = from;
         self.report.records_end = self.checkpoint.position;
-        let (mut tail, mut follows) = (from, None);
+        let mut tail = from;
         while let Some((header, group)) = self.next_group(tail, follows).await? {
             while header.position >= self.log.segments.newest().limit() {
                 self.log.segments.roll();
@@ -271,40 +404,29 @@ impl<I: Io> Recovery<'_, I> {
         Ok(tail)
     }
 
-    /// The group after one that ended at `tail`: there, at the next larger block, or where the next segment begins.
+    /// The group after one that ended at `tail`: in the same segment, or where the next one begins.
     async fn next_group(
         &mut self,
         tail: Position,
         follows: Option<Position>,
-    ) -> Result<Option<(GroupHeader, super::Slice)>, OpenError> {
-        let here = self.log.segments.newest();
-        let (start, limit) = (here.start, here.limit());
+    ) -> Result<Option<(GroupHeader, Slice)>, OpenError> {
+        let here = self.log.segments.newest().start;
         let next = self.log.segments.ready.front().map(|next| next.start);
-        let blocks = (9..=16)
-            .map(|shift| tail.next_multiple_of(1 << shift))
-            .filter(|&at| at < limit);
-        let mut looked = None;
-        for at in blocks.chain(next) {
-            if looked == Some(at) {
-                continue;
-            }
-            looked = Some(at);
-            let longest = self.checkpoint.in_flight_bytes;
-            let log_id = self.log.log_id;
-            let segment = if at < limit { start } else { at };
+        let (log_id, longest) = (self.log.log_id, self.checkpoint.in_flight_bytes);
+        for segment in [Some(here), next].into_iter().flatten() {
+            let at = tail.max(segment);
             let found = self
                 .reader(segment)
                 .await?
-                .group(log_id, at, longest)
+                .group_after(log_id, at, follows, longest)
                 .await?;
-            if let Ok((header, bytes)) = found {
-                let in_place = follows.is_none_or(|follows| header.follows == follows);
-                let known = if at >= self.checkpoint.position {
+            if let Some((header, bytes)) = found {
+                let known = if header.position >= self.checkpoint.position {
                     self.checkpoint.epoch
                 } else {
                     0
                 };
-                if in_place && header.epoch >= self.epoch.max(known) && header.follows <= at {
+                if header.epoch >= self.epoch.max(known) && header.follows <= header.position {
                     return Ok(Some((header, bytes)));
                 }
             }
@@ -332,7 +454,7 @@ impl<I: Io> Recovery<'_, I> {
             unreachable!("only listed segments are read")
         };
         self.files
-            .push(SegmentReader::open(self.io, start, len).await?);
+            .push(SegmentReader::open(self.io, start, len, WINDOW_BYTES).await?);
         let last = self.files.len() - 1;
         Ok(&mut self.files[last])
     }
@@ -362,10 +484,8 @@ impl<I: Io> Recovery<'_, I> {
         for (at, record) in records(bytes) {
             count += 1;
             let position = header.position + at as u64;
-            match Stored::parse(record) {
-                Some(Stored::Message(message)) if message.position == position => {
-                    self.index(&message, record.len() as u32)?;
-                }
+            match Stored::parse_at(record, position) {
+                Some(Stored::Message(message)) => self.index(&message)?,
                 Some(Stored::State { kind, payload }) if position >= self.checkpoint.position => {
                     self.replay_state(position, kind, payload)?;
                 }
@@ -386,18 +506,14 @@ impl<I: Io> Recovery<'_, I> {
         Ok(())
     }
 
-    fn index(&mut self, message: &Message<'_>, size: u32) -> Result<(), OpenError> {
-        let position = message.position;
-        let entry = Entry {
-            position,
-            store_ms: message.store_ms,
-            size,
-            tags_code: message.tags_code(),
-        };
-        let offset = message.queue_offset;
+    fn index(&mut self, message: &Record<'_>) -> Result<(), OpenError> {
+        let (topic, queue_id, offset) =
+            (message.topic(), message.queue_id(), message.queue_offset());
+        let entry = entry_of(message);
+        let position = entry.position;
         let dense = if position < self.checkpoint.position {
             // The checkpoint knows which queues there are and where they end; their entries only have to be found again.
-            let Some(queue) = self.log.queues.find(message.topic, message.queue_id) else {
+            let Some(queue) = self.log.queues.find(topic, queue_id) else {
                 return Ok(());
             };
             let queue = self.log.queues.get_mut(queue);
@@ -410,10 +526,7 @@ impl<I: Io> Recovery<'_, I> {
             queue.entries.push_back(entry);
             offset == queue.base + queue.entries.len() as i64 - 1
         } else {
-            let queue = self
-                .log
-                .queues
-                .open(message.topic, message.queue_id, position);
+            let queue = self.log.queues.open(topic, queue_id, position);
             let queue = self.log.queues.get_mut(queue);
             queue.entries.push_back(entry);
             queue.next += 1;

@@ -1,14 +1,11 @@
 //! Reading groups from segment files one after another: what recovery, `verify` and `dump` go through.
 
-use super::group::{self, GroupHeader, HEADER_BYTES, NoGroup};
+use super::group::{self, GroupHeader, HEADER_BYTES, MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, NoGroup};
 use super::segment::SegmentId;
 use super::{AlignedBuffer, Io, IoError, Position, ReadBuffer, Slice};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
-
-/// Bytes that are read at once.
-const WINDOW_BYTES: u64 = 4 << 20;
 
 type Reading = Pin<Box<dyn Future<Output = Result<ReadBuffer, IoError>>>>;
 
@@ -18,18 +15,26 @@ pub(super) struct SegmentReader<I: Io> {
     file: I::File,
     pub start: Position,
     pub len: u64,
+    /// Bytes that are read at once.
+    window_bytes: u64,
     window: Option<(u64, Slice)>,
     ahead: Option<(u64, Reading)>,
 }
 
 impl<I: Io> SegmentReader<I> {
-    pub async fn open(io: &I, start: Position, len: u64) -> Result<Self, IoError> {
+    pub async fn open(
+        io: &I,
+        start: Position,
+        len: u64,
+        window_bytes: u64,
+    ) -> Result<Self, IoError> {
         let file = io.open(&SegmentId(start).file_name()).await?;
         Ok(Self {
             io: io.clone(),
             file,
             start,
             len,
+            window_bytes,
             window: None,
             ahead: None,
         })
@@ -45,8 +50,8 @@ impl<I: Io> SegmentReader<I> {
         let end = (at + len as u64).min(self.len);
         let mut joined: Option<(AlignedBuffer, usize)> = None;
         loop {
-            let window = self.window(at / WINDOW_BYTES).await?;
-            let from = ((at % WINDOW_BYTES) as usize).min(window.len());
+            let window = self.window(at / self.window_bytes).await?;
+            let from = ((at % self.window_bytes) as usize).min(window.len());
             let to = (from + (end - at) as usize).min(window.len());
             at += (to - from) as u64;
             let short = to == from;
@@ -97,6 +102,31 @@ impl<I: Io> SegmentReader<I> {
         }
     }
 
+    /// The group after one that ended at `tail`: there, or at the next place of a larger block. It says that it follows
+    /// `follows`, if that is known.
+    pub async fn group_after(
+        &mut self,
+        log_id: u64,
+        tail: Position,
+        follows: Option<Position>,
+        longest: u64,
+    ) -> Result<Option<(GroupHeader, Slice)>, IoError> {
+        let mut looked = None;
+        for shift in MIN_BLOCK_BYTES.trailing_zeros()..=MAX_BLOCK_BYTES.trailing_zeros() {
+            let at = tail.next_multiple_of(1 << shift);
+            if looked == Some(at) || at >= self.limit() {
+                continue;
+            }
+            looked = Some(at);
+            if let Ok((header, bytes)) = self.group(log_id, at, longest).await?
+                && follows.is_none_or(|follows| header.follows == follows)
+            {
+                return Ok(Some((header, bytes)));
+            }
+        }
+        Ok(None)
+    }
+
     async fn window(&mut self, index: u64) -> Result<Slice, IoError> {
         if let Some((have, window)) = &self.window
             && *have == index
@@ -109,7 +139,7 @@ impl<I: Io> SegmentReader<I> {
         };
         let bytes = reading.await?;
         self.window = Some((index, bytes.clone()));
-        if (index + 1) * WINDOW_BYTES < self.len {
+        if (index + 1) * self.window_bytes < self.len {
             // Polled once to get it on its way; it is waited for when it is asked for.
             let mut reading = self.read(index + 1);
             let mut early = None;
@@ -131,8 +161,8 @@ impl<I: Io> SegmentReader<I> {
 
     fn read(&self, index: u64) -> Reading {
         let (io, file) = (self.io.clone(), self.file.clone());
-        let offset = index * WINDOW_BYTES;
-        let len = WINDOW_BYTES.min(self.len - offset) as usize;
+        let offset = index * self.window_bytes;
+        let len = self.window_bytes.min(self.len - offset) as usize;
         Box::pin(async move { io.read_at(&file, offset, len).await })
     }
 }

@@ -6,6 +6,7 @@
 
 use super::Position;
 use super::group::MIN_BLOCK_BYTES;
+use super::index::{Layout, Meta};
 use std::collections::VecDeque;
 
 /// A chunk takes further groups until it is this long.
@@ -68,10 +69,12 @@ pub(super) struct Segment {
     pub len: u64,
     /// Where its last group ends; moves in the newest segment only.
     pub end: Position,
+    /// The oldest store time in it, once it is sealed.
+    pub oldest_ms: i64,
     /// The newest store time of any record up to its end.
     pub newest_ms: i64,
-    /// Its index is on disk.
-    pub sealed: bool,
+    /// Where to look in its index, once that is on disk and the queues know of it.
+    pub index: Option<Layout>,
     /// Where chunks begin, in `MIN_BLOCK_BYTES` from `start`, ascending.
     pub chunks: Vec<u32>,
 }
@@ -82,14 +85,23 @@ impl Segment {
             start,
             len,
             end: start,
+            oldest_ms: i64::MIN,
             newest_ms: 0,
-            sealed: false,
+            index: None,
             chunks: Vec::new(),
         }
     }
 
     pub fn id(&self) -> SegmentId {
         SegmentId(self.start)
+    }
+
+    /// Takes over what its index says of it.
+    pub fn take_index(&mut self, meta: &mut Meta) {
+        assert!(self.start == meta.segment && (self.end == meta.end || self.end == self.start));
+        (self.end, self.index) = (meta.end, Some(meta.layout));
+        (self.oldest_ms, self.newest_ms) = (meta.oldest_ms, meta.newest_ms);
+        self.chunks = std::mem::take(&mut meta.chunks);
     }
 
     /// One past the last position that it could hold.

@@ -311,6 +311,9 @@ fn engine_settings(config: &Config, name: &str, store_host: SocketAddr) -> Setti
         max_topics: config.max_topics,
         max_topic_queues: config.max_queues.min(i32::MAX as usize) as i32,
         max_groups: config.max_groups,
+        max_queues: config.max_queues,
+        max_clients: config.max_clients,
+        max_offsets: config.max_offsets,
         max_held_pulls: config.max_held_pulls,
         described: described(config),
     }

@@ -210,6 +210,35 @@ impl SimDisk {
         state.durable_names.remove(name);
     }
 
+    /// Takes over what is durable on another disk.
+    pub fn copy_from(&self, other: &SimDisk) {
+        let other = other.state.borrow();
+        let mut state = self.state.borrow_mut();
+        state.next_id = other.next_id;
+        state.names = other.durable_names.clone();
+        state.durable_names = other.durable_names.clone();
+        let copy = |file: &SimFile| SimFile {
+            content: file.durable.clone(),
+            durable: file.durable.clone(),
+            unsynced: BTreeMap::new(),
+        };
+        state.files = other
+            .files
+            .iter()
+            .map(|(id, file)| (*id, copy(file)))
+            .collect();
+    }
+
+    /// Length of a file.
+    pub fn len(&self, name: &str) -> usize {
+        let state = self.state.borrow();
+        state
+            .names
+            .get(name)
+            .and_then(|id| state.files.get(id))
+            .map_or(0, |file| file.content.len())
+    }
+
     /// Names of all files.
     pub fn names(&self) -> Vec<String> {
         self.state.borrow().names.keys().cloned().collect()

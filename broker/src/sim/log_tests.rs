@@ -29,6 +29,17 @@ fn random_work_survives_crashes() {
     }
 }
 
+/// `CORELANE_SIM_SEEDS=1000..2000 cargo test --release -p corelane-broker many_seeds -- --ignored`
+#[test]
+#[ignore = "takes as long as it is told to"]
+fn many_seeds() {
+    let seeds = std::env::var("CORELANE_SIM_SEEDS").unwrap();
+    let (from, to) = seeds.split_once("..").unwrap();
+    for seed in from.parse().unwrap()..to.parse().unwrap() {
+        run_named(seed);
+    }
+}
+
 #[test]
 fn one_seed() {
     let Ok(seed) = std::env::var("CORELANE_SIM_SEED") else {

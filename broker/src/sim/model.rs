@@ -1,9 +1,9 @@
 //! The log against a simple model: what was appended, in order, and what of it must be there after a crash.
 
-use super::{LogHost, Random, SimDisk};
+use super::{LogHost, Random, SimDisk, block_on};
 use crate::log::{
-    AppendError, Entry, FlushMode, Log, LogFailure, LogOptions, OpenReport, Position, ReadMiss,
-    Replay, ReplayError, Slice, StateWriter,
+    AppendError, Boundary, Entry, FlushMode, Log, LogFailure, LogOptions, OpenReport, Position,
+    QueueRef, ReadMiss, Replay, ReplayError, Slice, StateWriter, verify,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,11 +72,30 @@ pub struct Model {
     durable: Position,
     options: LogOptions,
     now_ms: i64,
+    /// Minimum offsets that were seen.
+    min: BTreeMap<(&'static str, i32), i64>,
+    /// Steps of the disk before a script began.
+    started: u64,
+    /// An index was spoiled since the log was opened.
+    spoiled: bool,
     /// Numbers the messages.
     count: u64,
 }
 
 const TOPICS: [&str; 3] = ["orders", "payments", "%RETRY%group"];
+
+fn unique_key(count: u64) -> String {
+    format!("{count:032X}")
+}
+
+fn properties(count: u64) -> String {
+    format!(
+        "UNIQ_KEY\x01{}\x02KEYS\x01all k{}\x02TAGS\x01t{}\x02",
+        unique_key(count),
+        count % 7,
+        count % 3
+    )
+}
 
 /// Sizes that make everything happen within a few hundred records.
 pub fn small_options(random: &mut Random) -> LogOptions {
@@ -92,7 +111,9 @@ pub fn small_options(random: &mut Random) -> LogOptions {
         max_record_bytes: 20000,
         max_writes_in_flight: 1 + random.below(5),
         max_unflushed_bytes: 65536,
-        snapshot_bytes: 100_000,
+        snapshot_bytes: [50_000, 300_000][random.below(2)],
+        retention_bytes: [u64::MAX, 500_000][random.below(2)],
+        retention_ms: [i64::MAX, 200][random.below(2)],
         flush: if random.one_in(4) {
             FlushMode::Async { interval_ms }
         } else {
@@ -100,6 +121,17 @@ pub fn small_options(random: &mut Random) -> LogOptions {
         },
         ..LogOptions::default()
     }
+}
+
+/// The number of a message, from its unique key.
+fn count_of(record: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(record);
+    let start = text.find("UNIQ_KEY").unwrap() + "UNIQ_KEY".len() + 1;
+    u64::from_str_radix(&text[start..start + 32], 16).unwrap()
+}
+
+fn time_of(record: &[u8]) -> i64 {
+    i64::from_be_bytes(record[56..64].try_into().unwrap())
 }
 
 impl Model {
@@ -122,7 +154,52 @@ impl Model {
             options,
             now_ms: 1000,
             count: 0,
+            min: BTreeMap::new(),
+            spoiled: false,
+            started: 0,
         }
+    }
+
+    /// The same work each time, with appends, drops, snapshots, rolls, sealing and retirement; the disk crashes after so
+    /// many steps, when it is told to.
+    pub fn scripted(seed: u64, crash_after: Option<u64>) -> Self {
+        let mut model = Self::new(seed);
+        model.options = LogOptions {
+            snapshot_bytes: 60_000,
+            retention_bytes: 400_000,
+            ..model.options.clone()
+        };
+        model.crash_and_recover(0);
+        let started = model.disk.steps();
+        model.started = started;
+        model
+            .disk
+            .crash_after(crash_after.map(|after| started + after));
+        for _ in 0..250 {
+            model.work(1).unwrap();
+            if model.disk.has_crashed() {
+                break;
+            }
+        }
+        model
+    }
+
+    /// Panics unless the work has rolled, sealed, taken checkpoints, and retired something.
+    pub fn assert_touched_all(&self) {
+        let (log, sizes) = (&self.host.log, self.host.log.sizes());
+        // Only a segment that was sealed is ever retired.
+        let all = log.min_position() > 0 && log.checkpoint_position() > 0;
+        assert!(
+            all,
+            "{} {} {sizes:?}",
+            log.min_position(),
+            log.checkpoint_position()
+        );
+    }
+
+    /// Steps of the disk since the script began.
+    pub fn steps(&self) -> u64 {
+        self.disk.steps() - self.started
     }
 
     /// Some turns of random work, each followed by some steps of the disk.
@@ -180,6 +257,7 @@ impl Model {
             && let Ok(end) = self.host.log.append_state(KIND_DROP, topic.as_bytes())
         {
             self.host.log.drop_topic(topic);
+            self.min.retain(|(dropped, _), _| *dropped != topic);
             self.ops.push(Op::Drop { topic, end });
         }
     }
@@ -190,11 +268,7 @@ impl Model {
         let body: Vec<u8> = (0..self.random.below(longest))
             .map(|at| (at as u64 ^ self.count) as u8)
             .collect();
-        let properties = format!(
-            "UNIQ_KEY\x01{:032X}\x02TAGS\x01t{}\x02",
-            self.count,
-            self.count % 3
-        );
+        let properties = properties(self.count);
         let make = |position, offset, now_ms| {
             crate::log::sample::message(
                 topic,
@@ -254,11 +328,15 @@ impl Model {
         if visible == 0 {
             return;
         }
-        let from = self.random.below(visible as usize) as i64;
+        let min = self.host.log.min_offset(queue);
+        if min == visible {
+            return;
+        }
+        let from = min + self.random.below((visible - min) as usize) as i64;
         let mut entries = Vec::new();
         match self.host.log.entries(queue, from, 3, &mut entries) {
             Ok(()) => {}
-            Err(ReadMiss::Wanted(_)) => return,
+            Err(ReadMiss::Wanted(_) | ReadMiss::Damaged { .. }) => return,
             Err(miss) => panic!("entries of offset {from}: {miss}"),
         }
         assert!(!entries.is_empty());
@@ -304,9 +382,10 @@ impl Model {
     /// Crashes, recovers (crashing meanwhile up to `crashes` times more) and compares everything.
     pub fn crash_and_recover(&mut self, crashes: usize) -> OpenReport {
         self.disk.crash();
-        if self.random.one_in(2) {
+        if self.started == 0 && self.random.one_in(2) {
             self.options = small_options(&mut self.random);
         }
+        self.spoil_index();
         for _ in 0..crashes {
             let after = self.disk.steps() + self.random.below(30) as u64;
             self.disk.crash_after(Some(after));
@@ -317,10 +396,15 @@ impl Model {
             }
             self.disk.crash();
         }
+        let verified = block_on(&self.disk, verify(&self.disk.io()))
+            .unwrap()
+            .unwrap();
+        assert_eq!(verified.damage, []);
         let mut values = Values::default();
         let opened = LogHost::open(&self.disk, self.options.clone(), &mut values).unwrap();
         let (host, report) = opened.unwrap_or_else(|error| panic!("recovery: {error}"));
         self.host = host;
+        assert_eq!(verified.tail, report.tail);
         self.cut(&report);
         self.durable = self.host.log.durable();
         assert!(self.durable > report.tail);
@@ -333,6 +417,29 @@ impl Model {
         assert_eq!(values, self.values);
         self.compare();
         report
+    }
+
+    /// Loses or spoils an index now and then: it must be built again.
+    fn spoil_index(&mut self) {
+        self.spoiled = false;
+        let names: Vec<String> = self
+            .disk
+            .names()
+            .into_iter()
+            .filter(|name| name.ends_with(".index"))
+            .collect();
+        if names.is_empty() || self.random.one_in(2) {
+            return;
+        }
+        let name = &names[self.random.below(names.len())];
+        if self.random.one_in(2) {
+            self.disk.vanish(name);
+        } else {
+            self.spoiled = true;
+            let bits = self.disk.len(name) * 8;
+            self.disk
+                .flip_bit(name, self.random.below(bits as usize) as u64);
+        }
     }
 
     /// Forgets what a recovery cut off, of which nothing may have been acknowledged.
@@ -367,29 +474,141 @@ impl Model {
             let queue = self.host.log.find_queue(topic, *queue_id).unwrap();
             let min = self.host.log.min_offset(queue);
             let mut offset = min;
+            let first_kept =
+                records.partition_point(|(position, _)| *position < self.host.log.min_position());
+            assert_eq!(min as usize, first_kept, "{topic} {queue_id}");
+            let known = self.min.entry((topic, *queue_id)).or_default();
+            assert!(*known <= min, "a minimum offset fell");
+            *known = min;
             while offset < records.len() as i64 {
-                let entries = self.entries(queue, offset);
-                for entry in entries {
+                for entry in self.entries(queue, offset) {
                     let (position, bytes) = &records[offset as usize];
                     assert_eq!(entry.position, *position, "{topic} {queue_id} {offset}");
-                    assert_eq!(
-                        &self.record(entry)[..],
-                        &bytes[..],
-                        "{topic} {queue_id} {offset}"
-                    );
+                    if let Some(record) = self.record(entry) {
+                        assert_eq!(&record[..], &bytes[..], "{topic} {queue_id} {offset}");
+                    }
                     offset += 1;
                 }
+                // What is asked for may be retired meanwhile.
+                offset = offset.max(self.host.log.min_offset(queue));
             }
         }
         self.check_strays(&expected);
+        self.check_keys();
+        self.check_times(&expected);
+    }
+
+    /// Messages are found by their keys, those of dropped topics too.
+    fn check_keys(&mut self) {
+        let topic = TOPICS[self.random.below(TOPICS.len())];
+        let residue = self.random.below(7) as u64;
+        let (mut positions, mut one) = (Vec::new(), None);
+        for op in &self.ops {
+            if let Op::Message {
+                topic: of,
+                position,
+                bytes,
+                ..
+            } = op
+                && *of == topic
+            {
+                let count = count_of(bytes);
+                if count % 7 == residue {
+                    positions.push(*position);
+                    one = Some((count, *position));
+                }
+            }
+        }
+        positions.reverse();
+        let find = |model: &mut Self, key: &str, max| {
+            model.wait(|log| log.find_by_key(topic, key, 0, i64::MAX, max))
+        };
+        if let Some((count, position)) = one {
+            match find(self, &unique_key(count), 5) {
+                Ok(found) => assert_eq!(
+                    found,
+                    if position < self.host.log.min_position() {
+                        vec![]
+                    } else {
+                        vec![position]
+                    }
+                ),
+                Err(miss) => self.expect_damage(miss),
+            }
+        }
+        for (key, max) in [
+            (format!("k{residue}"), 1000),
+            (format!("k{residue}"), 3),
+            ("none".into(), 3),
+        ] {
+            let mut expected = if key == "none" {
+                Vec::new()
+            } else {
+                positions.clone()
+            };
+            match find(self, &key, max) {
+                Ok(found) => {
+                    let oldest = self.host.log.min_position();
+                    expected.retain(|&position| position >= oldest);
+                    expected.truncate(max);
+                    let found: Vec<Position> = found
+                        .into_iter()
+                        .filter(|&position| position >= oldest)
+                        .collect();
+                    assert_eq!(found, expected, "{topic} {key}");
+                }
+                Err(miss) => self.expect_damage(miss),
+            }
+        }
+    }
+
+    /// Only an index that was spoiled may be found damaged.
+    fn expect_damage(&self, miss: ReadMiss) {
+        assert!(
+            self.spoiled && matches!(miss, ReadMiss::Damaged { .. }),
+            "{miss}"
+        );
+    }
+
+    /// Store times lead to offsets as a search from end to end would find them.
+    fn check_times(&mut self, expected: &Queues) {
+        for ((topic, queue_id), records) in expected.iter().take(3) {
+            let queue = self.host.log.find_queue(topic, *queue_id).unwrap();
+            let time_ms = self.now_ms - self.random.below(300) as i64;
+            let times: Vec<i64> = records.iter().map(|(_, bytes)| time_of(bytes)).collect();
+            for boundary in [Boundary::Lower, Boundary::Upper] {
+                let found = self.wait(|log| log.offset_by_time(queue, time_ms, boundary));
+                let (min, max) = (self.host.log.min_offset(queue), records.len() as i64);
+                let wanted = match boundary {
+                    Boundary::Lower => (min..max)
+                        .find(|&at| times[at as usize] >= time_ms)
+                        .unwrap_or(max),
+                    Boundary::Upper => (min..max)
+                        .rev()
+                        .find(|&at| times[at as usize] <= time_ms)
+                        .unwrap_or(min),
+                };
+                match found {
+                    Ok(found) => assert_eq!(
+                        found.max(min),
+                        wanted,
+                        "{topic} {queue_id} {time_ms} {boundary:?}"
+                    ),
+                    Err(ReadMiss::Gone) => {}
+                    Err(miss) => self.expect_damage(miss),
+                }
+            }
+        }
     }
 
     /// A record is found by its position, and nothing between records is.
     fn check_strays(&mut self, expected: &Queues) {
+        let oldest = self.host.log.min_position();
         let starts: BTreeSet<Position> = expected
             .values()
             .flatten()
             .map(|(position, _)| *position)
+            .filter(|&position| position >= oldest)
             .collect();
         let all: BTreeSet<Position> = self
             .ops
@@ -403,7 +622,8 @@ impl Model {
             })
             .collect();
         for &position in starts.iter().take(3) {
-            assert!(self.wait(|log| log.record_at(position)).is_ok());
+            let found = self.wait(|log| log.record_at(position));
+            assert!(found.is_ok() || position < self.host.log.min_position());
             if !all.contains(&(position + 1)) {
                 assert_eq!(
                     self.wait(|log| log.record_at(position + 1)).err(),
@@ -413,17 +633,45 @@ impl Model {
         }
     }
 
-    fn entries(&mut self, queue: crate::log::QueueRef, from: i64) -> Vec<Entry> {
+    fn entries(&mut self, queue: QueueRef, from: i64) -> Vec<Entry> {
         let mut out = Vec::new();
-        self.wait(|log| log.entries(queue, from, 32, &mut out))
-            .unwrap();
-        assert!(!out.is_empty(), "offset {from} is below the maximum");
-        out
+        for _ in 0..500 {
+            match self.wait(|log| log.entries(queue, from, 32, &mut out)) {
+                Ok(()) => {
+                    assert!(!out.is_empty(), "offset {from} is below the maximum");
+                    return out;
+                }
+                // An unsound index is built again in the background.
+                Err(ReadMiss::Damaged { .. }) => {
+                    self.host.submit(self.now_ms);
+                    self.host.step().unwrap();
+                }
+                Err(miss) => {
+                    let min = self.host.log.min_offset(queue);
+                    assert!(
+                        miss == ReadMiss::Gone && from < min,
+                        "offset {from}: {miss}; minimum {min}"
+                    );
+                    return out;
+                }
+            }
+        }
+        panic!("the index of offset {from} stays damaged");
     }
 
-    fn record(&mut self, entry: Entry) -> Slice {
-        self.wait(|log| log.record(entry.position, entry.size))
-            .unwrap()
+    fn record(&mut self, entry: Entry) -> Option<Slice> {
+        match self.wait(|log| log.record(entry.position, entry.size)) {
+            Ok(record) => Some(record),
+            Err(miss) => {
+                let min = self.host.log.min_position();
+                assert!(
+                    miss == ReadMiss::Gone && entry.position < min,
+                    "record at {}: {miss}",
+                    entry.position
+                );
+                None
+            }
+        }
     }
 
     /// Asks until nothing has to be read first.
@@ -431,7 +679,7 @@ impl Model {
         &mut self,
         mut ask: impl FnMut(&mut Log) -> Result<T, ReadMiss>,
     ) -> Result<T, ReadMiss> {
-        loop {
+        for _ in 0..100_000 {
             match ask(&mut self.host.log) {
                 Err(ReadMiss::Wanted(_)) => {}
                 result => return result,
@@ -439,5 +687,6 @@ impl Model {
             self.host.submit(self.now_ms);
             assert!(self.host.step().unwrap(), "a read never ends");
         }
+        panic!("the same is wanted again and again");
     }
 }

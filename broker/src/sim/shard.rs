@@ -129,6 +129,9 @@ pub fn settings() -> Settings {
         max_topics: 1_000,
         max_topic_queues: 1_024,
         max_groups: 1_000,
+        max_queues: 100_000,
+        max_clients: 1_000,
+        max_offsets: 100_000,
         max_held_pulls: 1_000,
         described: String::new(),
     }

@@ -1,0 +1,314 @@
+//! What was read from disk: chunks of segments and blocks of index pages, checked when they arrive, and kept for a while.
+//!
+//! The cache holds `read_cache_bytes`, and never less than the newest piece. A piece that could not be read is given to
+//! one asker and then forgotten, so that the next one has it read again.
+
+use super::group::{self, MIN_BLOCK_BYTES};
+use super::index::{PAGE_BYTES, page_is_sound};
+use super::segment::{FileId, SegmentId};
+use super::{Position, Slice};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Offsets and lengths of reads are multiples of it.
+const READ_ALIGN: u64 = 4096;
+
+/// Names one read that the host is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReadId(pub u64);
+
+/// A read for the host to run. Fewer bytes may come back only at the end of the file.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadOp {
+    /// To be given back with the bytes.
+    pub id: ReadId,
+    /// The file.
+    pub file: FileId,
+    /// Where to read; a multiple of 4096.
+    pub offset: u64,
+    /// How many bytes; a multiple of 4096.
+    pub len: usize,
+}
+
+/// What is read and kept as one piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// The chunk of a segment that begins at a position.
+    Chunk { start: Position, segment: Position },
+    /// A block of pages of the index of a segment, from a page on.
+    Pages { page: u32, segment: Position },
+}
+
+impl Place {
+    fn segment(self) -> Position {
+        match self {
+            Place::Chunk { segment, .. } | Place::Pages { segment, .. } => segment,
+        }
+    }
+}
+
+/// A stretch of a piece that is checked as a whole: a group, a page, or what is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Extent {
+    start: usize,
+    end: usize,
+    sound: bool,
+}
+
+/// Bytes that were read.
+pub(super) struct Piece {
+    bytes: Slice,
+    /// How much was asked for.
+    pub len: usize,
+    extents: Vec<Extent>,
+    failed: bool,
+    /// It was asked for since it was read.
+    touched: bool,
+    used: u64,
+}
+
+impl Piece {
+    /// The sound group or page that `offset` lies in, and where it begins; `Err` with where an unsound stretch begins.
+    pub fn sound_at(&self, offset: usize) -> Result<(Slice, usize), usize> {
+        let after = self
+            .extents
+            .partition_point(|extent| extent.start <= offset);
+        match after.checked_sub(1).and_then(|at| self.extents.get(at)) {
+            Some(extent) if extent.sound && offset < extent.end => {
+                Ok((self.bytes.slice(extent.start..extent.end), extent.start))
+            }
+            Some(extent) => Err(extent.start),
+            None => Err(0),
+        }
+    }
+}
+
+impl Piece {
+    /// The first sound group or page that begins at or after `offset`.
+    pub fn sound_from(&self, offset: usize) -> Option<(Slice, usize)> {
+        let first = self.extents.partition_point(|extent| extent.start < offset);
+        let extent = self.extents[first..].iter().find(|extent| extent.sound)?;
+        Some((self.bytes.slice(extent.start..extent.end), extent.start))
+    }
+}
+
+struct Pending {
+    id: ReadId,
+    place: Place,
+    len: usize,
+    /// Bytes that alignment adds in front.
+    lead: usize,
+}
+
+/// What came of asking for a piece.
+pub(super) enum Asked<'a> {
+    Here {
+        piece: &'a Piece,
+        /// For the first time.
+        first: bool,
+    },
+    Wanted(ReadId),
+    Failed,
+}
+
+pub(super) struct ColdReads {
+    pieces: BTreeMap<Place, Piece>,
+    pending: Vec<Pending>,
+    wanted: VecDeque<ReadOp>,
+    cache_bytes: usize,
+    bytes: usize,
+    uses: u64,
+    next_id: u64,
+}
+
+impl ColdReads {
+    pub fn new(cache_bytes: usize) -> Self {
+        Self {
+            pieces: BTreeMap::new(),
+            pending: Vec::new(),
+            wanted: VecDeque::new(),
+            cache_bytes,
+            bytes: 0,
+            uses: 0,
+            next_id: 0,
+        }
+    }
+
+    /// The piece, if `len` bytes of it were read; has it read otherwise.
+    pub fn ask(&mut self, place: Place, len: usize) -> Asked<'_> {
+        if self.pieces.get(&place).is_some_and(|piece| piece.failed) {
+            self.pieces.remove(&place);
+            return Asked::Failed;
+        }
+        if self.pieces.get(&place).is_none_or(|piece| piece.len < len) {
+            return Asked::Wanted(self.want(place, len));
+        }
+        self.uses += 1;
+        match self.pieces.get_mut(&place) {
+            Some(piece) => {
+                piece.used = self.uses;
+                let first = !std::mem::replace(&mut piece.touched, true);
+                Asked::Here { piece, first }
+            }
+            None => Asked::Failed,
+        }
+    }
+
+    /// Whether the piece is here and was asked for.
+    pub fn was_touched(&self, place: Place) -> bool {
+        self.pieces.get(&place).is_some_and(|piece| piece.touched)
+    }
+
+    /// Has a piece read, unless it is here or on its way.
+    pub fn read_ahead(&mut self, place: Place, len: usize) {
+        if self.pieces.get(&place).is_none_or(|piece| piece.len < len) {
+            self.want(place, len);
+        }
+    }
+
+    fn want(&mut self, place: Place, len: usize) -> ReadId {
+        if let Some(pending) = self
+            .pending
+            .iter()
+            .find(|pending| pending.place == place && pending.len >= len)
+        {
+            return pending.id;
+        }
+        let id = ReadId(self.next_id);
+        self.next_id += 1;
+        let (file, from) = match place {
+            Place::Chunk { start, segment } => {
+                (FileId::Segment(SegmentId(segment)), start - segment)
+            }
+            Place::Pages { page, segment } => (
+                FileId::Index(SegmentId(segment)),
+                u64::from(page) * PAGE_BYTES as u64,
+            ),
+        };
+        let offset = from / READ_ALIGN * READ_ALIGN;
+        let lead = (from - offset) as usize;
+        let aligned = (lead + len).next_multiple_of(READ_ALIGN as usize);
+        self.pending.push(Pending {
+            id,
+            place,
+            len,
+            lead,
+        });
+        self.wanted.push_back(ReadOp {
+            id,
+            file,
+            offset,
+            len: aligned,
+        });
+        id
+    }
+
+    pub fn next_read(&mut self) -> Option<ReadOp> {
+        self.wanted.pop_front()
+    }
+
+    /// Checks what a read brought and keeps it, unless its segment lies before `oldest`.
+    pub fn arrived(&mut self, id: ReadId, bytes: Option<Slice>, log_id: u64, oldest: Position) {
+        let Some(at) = self.pending.iter().position(|pending| pending.id == id) else {
+            return;
+        };
+        let Pending {
+            place, len, lead, ..
+        } = self.pending.swap_remove(at);
+        if place.segment() < oldest {
+            return;
+        }
+        self.uses += 1;
+        let bytes = bytes
+            .filter(|bytes| bytes.len() >= lead + len)
+            .map(|bytes| bytes.slice(lead..lead + len));
+        let failed = bytes.is_none();
+        let bytes = bytes.unwrap_or_else(|| Slice::copied(&[], 1));
+        let extents = match place {
+            Place::Chunk { start, .. } => groups(&bytes, log_id, start),
+            Place::Pages { page, segment } => pages(&bytes, log_id, segment, page),
+        };
+        self.bytes += bytes.len();
+        let piece = Piece {
+            bytes,
+            len,
+            extents,
+            failed,
+            touched: false,
+            used: self.uses,
+        };
+        if let Some(old) = self.pieces.insert(place, piece) {
+            self.bytes -= old.bytes.len();
+        }
+        while self.bytes > self.cache_bytes && self.pieces.len() > 1 {
+            let oldest = self
+                .pieces
+                .iter()
+                .min_by_key(|(_, piece)| piece.used)
+                .map(|(&place, _)| place);
+            let Some(gone) = oldest.and_then(|place| self.pieces.remove(&place)) else {
+                break;
+            };
+            self.bytes -= gone.bytes.len();
+        }
+    }
+
+    /// Forgets the index pages of a segment.
+    pub fn forget_index(&mut self, segment: Position) {
+        self.pieces.retain(
+            |place, _| !matches!(place, Place::Pages { segment: other, .. } if *other == segment),
+        );
+        self.bytes = self.pieces.values().map(|piece| piece.bytes.len()).sum();
+    }
+
+    /// Forgets everything of segments before `oldest`.
+    pub fn retire_before(&mut self, oldest: Position) {
+        self.pieces.retain(|place, _| place.segment() >= oldest);
+        self.bytes = self.pieces.values().map(|piece| piece.bytes.len()).sum();
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// The groups in `bytes`, which begin at `position`, and the stretches between them that are none.
+fn groups(bytes: &[u8], log_id: u64, position: Position) -> Vec<Extent> {
+    let mut found: Vec<Extent> = Vec::new();
+    let mut start = 0;
+    while start < bytes.len() {
+        let end = match group::check(&bytes[start..], log_id, position + start as u64) {
+            Ok(header) => {
+                let end = start + header.padded as usize;
+                found.push(Extent {
+                    start,
+                    end,
+                    sound: true,
+                });
+                end
+            }
+            Err(_) => {
+                let end = start + MIN_BLOCK_BYTES as usize;
+                match found.last_mut() {
+                    Some(last) if !last.sound => last.end = end,
+                    _ => found.push(Extent {
+                        start,
+                        end,
+                        sound: false,
+                    }),
+                }
+                end
+            }
+        };
+        start = end;
+    }
+    found
+}
+
+fn pages(bytes: &[u8], log_id: u64, segment: Position, first: u32) -> Vec<Extent> {
+    let sound = |(page, bytes): (usize, &[u8])| Extent {
+        start: page * PAGE_BYTES,
+        end: (page + 1) * PAGE_BYTES,
+        sound: page_is_sound(bytes, log_id, segment, first + page as u32),
+    };
+    bytes.chunks(PAGE_BYTES).enumerate().map(sound).collect()
+}

@@ -1,0 +1,217 @@
+//! From offsets and times to entries: in memory for the newest segments, in the index files for the others.
+
+use super::cold::{Asked, Place};
+use super::index::{BLOCK_PAGES, PAGE_BYTES, entry_at};
+use super::queue::Part;
+use super::{Boundary, Entry, Log, Position, QueueRef, ReadMiss, Slice};
+use std::collections::VecDeque;
+
+/// Searches that wait for reads and remember how far they came; the oldest is given up, and begins again if it is asked.
+const SEARCHES: usize = 64;
+
+/// A binary search for a time that has to read.
+#[derive(Clone, Copy, Debug)]
+struct TimeSearch {
+    queue: QueueRef,
+    time_ms: i64,
+    boundary: Boundary,
+    low: i64,
+    high: i64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct TimeSearches(VecDeque<TimeSearch>);
+
+impl Log {
+    /// Appends up to `max` visible entries from offset `from` on to `out`: at least one, but for `from == max_offset`, where
+    /// there are none. `Gone` outside of min and max offset.
+    pub fn entries(
+        &mut self,
+        queue: QueueRef,
+        from: i64,
+        max: usize,
+        out: &mut Vec<Entry>,
+    ) -> Result<(), ReadMiss> {
+        let target = self.queues.get(queue);
+        if from < target.min() || from > target.visible {
+            return Err(ReadMiss::Gone);
+        }
+        if from >= target.base {
+            let start = (from - target.base) as usize;
+            let end = ((target.visible - target.base) as usize).min(start.saturating_add(max));
+            out.extend(target.entries.range(start..end));
+            return Ok(());
+        }
+        let part = target.part_at(from).ok_or(ReadMiss::Gone)?;
+        let slot = part.slot + (from - part.first) as u32;
+        let end = (part.slot + part.count)
+            .min(slot.saturating_add(u32::try_from(max).unwrap_or(u32::MAX)));
+        self.sealed_entries(part.segment, slot, end, out)
+    }
+
+    /// Entries of an index file from `slot` on, before `end`, as far as its first block of pages goes.
+    fn sealed_entries(
+        &mut self,
+        segment: Position,
+        slot: u32,
+        end: u32,
+        out: &mut Vec<Entry>,
+    ) -> Result<(), ReadMiss> {
+        let layout = self
+            .segments
+            .at(segment)
+            .and_then(|segment| segment.index)
+            .ok_or(ReadMiss::Gone)?;
+        let mut known: Option<(u32, Slice)> = None;
+        for slot in slot..end {
+            let (page, place) = layout.entry(slot);
+            let bytes = match known.take() {
+                Some((known, bytes)) if known == page => bytes,
+                None => self.page(segment, page)?,
+                Some((known, _)) if known / BLOCK_PAGES != page / BLOCK_PAGES => return Ok(()),
+                Some(_) => match self.page(segment, page) {
+                    Ok(bytes) => bytes,
+                    Err(_) => return Ok(()),
+                },
+            };
+            let Some(entry) = entry_at(&bytes, place) else {
+                return Err(ReadMiss::Damaged { position: segment });
+            };
+            out.push(entry);
+            known = Some((page, bytes));
+        }
+        Ok(())
+    }
+
+    /// A checked page of the index of a segment.
+    pub(super) fn page(&mut self, segment: Position, page: u32) -> Result<Slice, ReadMiss> {
+        let layout = self
+            .segments
+            .at(segment)
+            .and_then(|segment| segment.index)
+            .ok_or(ReadMiss::Gone)?;
+        let first = page / BLOCK_PAGES * BLOCK_PAGES;
+        let len = BLOCK_PAGES.min(layout.pages() - first) as usize * PAGE_BYTES;
+        match self.cold.ask(
+            Place::Pages {
+                page: first,
+                segment,
+            },
+            len,
+        ) {
+            Asked::Here { piece, .. } => match piece.sound_at((page - first) as usize * PAGE_BYTES)
+            {
+                Ok((bytes, _)) => Ok(bytes),
+                Err(_) => {
+                    self.work.rebuild(segment);
+                    Err(ReadMiss::Damaged { position: segment })
+                }
+            },
+            Asked::Wanted(id) => Err(ReadMiss::Wanted(id)),
+            Asked::Failed => {
+                self.work.rebuild(segment);
+                Err(ReadMiss::Damaged { position: segment })
+            }
+        }
+    }
+
+    fn entry(&mut self, queue: QueueRef, offset: i64) -> Result<Entry, ReadMiss> {
+        let target = self.queues.get(queue);
+        if offset >= target.base {
+            return target
+                .entries
+                .get((offset - target.base) as usize)
+                .copied()
+                .ok_or(ReadMiss::Gone);
+        }
+        let Part {
+            segment,
+            first,
+            slot,
+            ..
+        } = target.part_at(offset).ok_or(ReadMiss::Gone)?;
+        let slot = slot + (offset - first) as u32;
+        let mut found = Vec::with_capacity(1);
+        self.sealed_entries(segment, slot, slot + 1, &mut found)?;
+        found.first().copied().ok_or(ReadMiss::Gone)
+    }
+
+    /// The offset that belongs to a store time. `Lower`: the first record stored then or later; max offset when all are
+    /// older. `Upper`: the last one stored then or earlier; min offset when all are newer.
+    pub fn offset_by_time(
+        &mut self,
+        queue: QueueRef,
+        time_ms: i64,
+        boundary: Boundary,
+    ) -> Result<i64, ReadMiss> {
+        let (min, max) = (self.min_offset(queue), self.max_offset(queue));
+        let same = |search: &TimeSearch| {
+            search.queue == queue && search.time_ms == time_ms && search.boundary == boundary
+        };
+        let known = self
+            .time_searches
+            .0
+            .iter()
+            .position(same)
+            .and_then(|at| self.time_searches.0.remove(at));
+        let mut search = known.unwrap_or_else(|| {
+            let (low, high) = self.bounds_in_time(queue, time_ms);
+            TimeSearch {
+                queue,
+                time_ms,
+                boundary,
+                low,
+                high,
+            }
+        });
+        (search.low, search.high) = (search.low.clamp(min, max), search.high.clamp(min, max));
+        while search.low < search.high {
+            let middle = search.low + (search.high - search.low) / 2;
+            let entry = match self.entry(queue, middle) {
+                Ok(entry) => entry,
+                Err(miss) => {
+                    if matches!(miss, ReadMiss::Wanted(_)) {
+                        self.time_searches.0.push_back(search);
+                        if self.time_searches.0.len() > SEARCHES {
+                            self.time_searches.0.pop_front();
+                        }
+                    }
+                    return Err(miss);
+                }
+            };
+            let before = match boundary {
+                Boundary::Lower => entry.store_ms < time_ms,
+                Boundary::Upper => entry.store_ms <= time_ms,
+            };
+            if before {
+                search.low = middle + 1
+            } else {
+                search.high = middle
+            }
+        }
+        Ok(match boundary {
+            Boundary::Lower => search.low,
+            Boundary::Upper => (search.low - 1).max(min),
+        })
+    }
+
+    /// Offsets between which a time can lie: segments know the newest time before their ends.
+    fn bounds_in_time(&self, queue: QueueRef, time_ms: i64) -> (i64, i64) {
+        let target = self.queues.get(queue);
+        let newest_ms = |part: &Part| {
+            self.segments
+                .at(part.segment)
+                .map_or(i64::MIN, |segment| segment.newest_ms)
+        };
+        let older = target
+            .parts
+            .partition_point(|part| newest_ms(part) < time_ms);
+        (
+            target
+                .parts
+                .get(older)
+                .map_or(target.base, |part| part.first),
+            target.visible,
+        )
+    }
+}

@@ -1,0 +1,96 @@
+//! Retention: whole segments go, oldest first, by age, by size, or because the disk fills up.
+//!
+//! A segment may go when its index is in place and the checkpoint lies beyond it. First a state record of the log's own
+//! says up to where everything is retired; when that is durable, minimum offsets rise, readers get `Gone`, and only then
+//! files are used again or removed. So a missing file is never mistaken for a retired one, and minimum offsets never fall.
+
+use super::segment::FileId;
+use super::stored::KIND_RETIRED;
+use super::{Log, Position};
+
+/// A retirement that waits for its record to be durable.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Retirement {
+    /// Everything before it goes.
+    to: Position,
+    /// End of the record that says so.
+    recorded: Position,
+}
+
+impl Log {
+    /// Retires what is due; called once a turn.
+    pub(super) fn retire(&mut self) {
+        if let Some(retirement) = self.retirement {
+            if self.durable >= retirement.recorded {
+                self.retirement = None;
+                self.retire_before(retirement.to);
+            }
+            return;
+        }
+        if let Some(to) = self.retirement_due()
+            && let Ok(recorded) = self.append_own_state(KIND_RETIRED, &to.to_le_bytes())
+        {
+            self.retirement = Some(Retirement { to, recorded });
+        }
+    }
+
+    /// What the records so far say is retired, durable or not.
+    pub(super) fn retired_as_recorded(&self) -> Position {
+        self.retirement
+            .map_or(self.retired, |retirement| retirement.to.max(self.retired))
+    }
+
+    fn retirement_due(&mut self) -> Option<Position> {
+        if self.is_installing() || self.segments.list.len() < 2 {
+            return None;
+        }
+        let full = self.segments.list.len() - 1;
+        let may_go = |limit: Position| limit <= self.work.checkpoint;
+        let oldest_ms = self.work.now_ms.saturating_sub(self.options.retention_ms);
+        let mut bytes = self.open.end - self.segments.oldest_start();
+        let mut due = None;
+        for segment in self.segments.list.iter().take(full) {
+            if segment.index.is_none() || !may_go(segment.limit()) {
+                break;
+            }
+            if segment.newest_ms >= oldest_ms && bytes <= self.options.retention_bytes {
+                break;
+            }
+            bytes -= segment.len;
+            due = Some(segment.limit());
+        }
+        if due.is_none() && self.disk_is_short() {
+            // One at a time: what it gave is only known when the space has been looked at again.
+            let oldest = self
+                .segments
+                .list
+                .front()
+                .filter(|oldest| oldest.index.is_some() && may_go(oldest.limit()));
+            due = oldest.map(|oldest| oldest.limit());
+            self.work.space = None;
+        }
+        due
+    }
+
+    fn disk_is_short(&self) -> bool {
+        self.work.used_percent() > self.options.delete_above_percent
+            || (self.work.disk_full && self.segments.ready.is_empty() && self.work.spare.is_empty())
+    }
+
+    /// Forgets everything before `to`, the start of a segment, and gives its files away.
+    pub(super) fn retire_before(&mut self, to: Position) {
+        self.retired = self.retired.max(to);
+        while let Some(oldest) = self.segments.list.front()
+            && oldest.limit() <= to
+            && self.segments.list.len() > 1
+        {
+            self.work.spare.push_back((oldest.id(), oldest.len));
+            self.work
+                .unwanted
+                .push(FileId::Index(oldest.id()).file_name());
+            self.segments.list.pop_front();
+        }
+        self.queues.retire_before(to);
+        self.cold.retire_before(to);
+    }
+}

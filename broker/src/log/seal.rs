@@ -1,0 +1,194 @@
+//! Building the index of a segment from the segment: in the background once it is full, and at opening where it is missing.
+//!
+//! The segment is read back and checked group by group, so that what was acknowledged is seen once more on the medium
+//! before its entries leave memory. Memory while it runs: 24 bytes a record, 8 bytes a key, one window.
+
+use super::group::records;
+use super::index::{Layout, Meta, Row, key_hash};
+use super::scan::SegmentReader;
+use super::segment::{FileId, Segment, SegmentId};
+use super::stored::{Stored, entry_of, keys_of};
+use super::{Entry, Io, IoError, Position};
+use corelane_wire::record::Record;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Where an index is built; an interrupted building leaves this name behind.
+pub(super) const SEAL_NAME: &str = "index.tmp";
+/// Bytes that are read at once: what is done with them is one slice of the core's time.
+const WINDOW_BYTES: u64 = 1 << 20;
+/// Keys are sorted in so many parts, to keep slices of the core's time short.
+const KEY_PARTS: usize = 256;
+/// After sorting more than so many, others get their turn.
+const KEYS_PER_SLICE: usize = 1000;
+
+/// Why a segment cannot be sealed.
+#[derive(Debug)]
+pub(super) enum SealError {
+    Io(IoError),
+    /// The segment does not hold a sound group where it must.
+    Damaged(Position),
+}
+
+impl From<IoError> for SealError {
+    fn from(error: IoError) -> Self {
+        SealError::Io(error)
+    }
+}
+
+/// Reads the groups of a full segment, the last of which ends at `end`, and writes their index.
+pub(super) async fn seal<I: Io>(
+    io: &I,
+    log_id: u64,
+    segment: Position,
+    len: u64,
+    end: Position,
+) -> Result<Meta, SealError> {
+    let mut reader = SegmentReader::open(io, segment, len, WINDOW_BYTES).await?;
+    let mut building = Building::new(segment, len);
+    let mut window = 0;
+    while building.segment.end < end {
+        let at = building.segment.end;
+        let follows = (at > segment).then_some(at);
+        let Some((header, bytes)) = reader.group_after(log_id, at, follows, end - at).await? else {
+            return Err(SealError::Damaged(at));
+        };
+        building.epoch = building.epoch.max(header.epoch);
+        building
+            .segment
+            .note_group(header.position, header.records == 0);
+        building.segment.end = header.end();
+        building.segment.newest_ms = header.newest_ms;
+        building
+            .take(&bytes, header.position)
+            .map_err(SealError::Damaged)?;
+        if (at - segment) / WINDOW_BYTES != window {
+            window = (at - segment) / WINDOW_BYTES;
+            io.pause(0).await;
+        }
+    }
+    building.finish(io, log_id).await
+}
+
+struct Building {
+    segment: Segment,
+    epoch: u32,
+    oldest_ms: i64,
+    /// Rows of a (topic, queue id); another life of the topic begins another row.
+    places: HashMap<Rc<str>, Vec<(i32, usize)>>,
+    rows: Vec<(Row, Vec<Entry>)>,
+    keys: Vec<Vec<(u32, u32)>>,
+}
+
+impl Building {
+    fn new(start: Position, len: u64) -> Self {
+        Self {
+            segment: Segment::new(start, len),
+            epoch: 0,
+            oldest_ms: i64::MAX,
+            places: HashMap::new(),
+            rows: Vec::new(),
+            keys: vec![Vec::new(); KEY_PARTS],
+        }
+    }
+
+    fn take(&mut self, group: &[u8], position: Position) -> Result<(), Position> {
+        for (at, bytes) in records(group) {
+            match Stored::parse_at(bytes, position + at as u64) {
+                Some(Stored::Message(record)) => self.index(&record),
+                Some(Stored::State { .. }) => {}
+                None => return Err(position),
+            }
+        }
+        Ok(())
+    }
+
+    fn index(&mut self, record: &Record<'_>) {
+        let entry = entry_of(record);
+        self.oldest_ms = self.oldest_ms.min(entry.store_ms);
+        let (topic, queue_id, first) = (record.topic(), record.queue_id(), record.queue_offset());
+        if !self.places.contains_key(topic) {
+            self.places.insert(Rc::from(topic), Vec::new());
+        }
+        let Some((name, queues)) = self.places.get_key_value(topic) else {
+            return;
+        };
+        let known = queues
+            .iter()
+            .rev()
+            .find(|(id, _)| *id == queue_id)
+            .map(|&(_, at)| at)
+            .filter(|&at| {
+                let (row, entries) = &self.rows[at];
+                row.first + entries.len() as i64 == first
+            });
+        let at = known.unwrap_or(self.rows.len());
+        if known.is_none() {
+            let row = Row {
+                topic: name.clone(),
+                queue_id,
+                slot: 0,
+                count: 0,
+                first,
+                position: entry.position,
+            };
+            self.rows.push((row, Vec::new()));
+            self.places
+                .entry(name.clone())
+                .or_default()
+                .push((queue_id, at));
+        }
+        self.rows[at].1.push(entry);
+        let offset = (entry.position - self.segment.start) as u32;
+        for key in keys_of(record) {
+            let hash = key_hash(record.topic(), key);
+            self.keys[(hash >> 24) as usize].push((hash, offset));
+        }
+    }
+
+    async fn finish<I: Io>(mut self, io: &I, log_id: u64) -> Result<Meta, SealError> {
+        self.rows.sort_by(|(a, _), (b, _)| {
+            (&a.topic, a.queue_id, a.position).cmp(&(&b.topic, b.queue_id, b.position))
+        });
+        let mut slot = 0;
+        for (row, entries) in &mut self.rows {
+            (row.slot, row.count) = (slot, entries.len() as u32);
+            slot += row.count;
+        }
+        for part in &mut self.keys {
+            part.sort_unstable();
+            part.dedup();
+            if part.len() > KEYS_PER_SLICE {
+                io.pause(0).await;
+            }
+        }
+        let (rows, entries): (Vec<Row>, Vec<Vec<Entry>>) = self.rows.into_iter().unzip();
+        let keys = self.keys.iter().map(Vec::len).sum::<usize>() as u32;
+        let mut meta = Meta {
+            segment: self.segment.start,
+            end: self.segment.end,
+            epoch: self.epoch,
+            oldest_ms: self.oldest_ms,
+            newest_ms: self.segment.newest_ms,
+            layout: Layout::new(slot, keys),
+            rows,
+            chunks: self.segment.chunks,
+        };
+        let entries = entries.into_iter().flatten();
+        meta.write(
+            io,
+            log_id,
+            SEAL_NAME,
+            entries,
+            self.keys.into_iter().flatten(),
+        )
+        .await?;
+        io.rename(
+            SEAL_NAME,
+            &FileId::Index(SegmentId(meta.segment)).file_name(),
+        )
+        .await?;
+        io.sync_dir().await?;
+        Ok(meta)
+    }
+}

@@ -1,0 +1,318 @@
+//! One thing goes wrong at a time: errors, a full disk, missing and damaged files, and a crash at every single point.
+
+use super::model::{Model, small_options};
+use super::{Faults, LogHost, Random, SimDisk, block_on};
+use crate::log::{
+    AppendError, Damage, FlushMode, Log, LogFailure, LogOptions, OpenError, Position, ReadMiss,
+    Replay, ReplayError, sample, verify,
+};
+
+struct NoState;
+
+impl Replay for NoState {
+    fn state(&mut self, _: &mut Log, _: u16, _: &[u8]) -> Result<(), ReplayError> {
+        Ok(())
+    }
+}
+
+fn options() -> LogOptions {
+    LogOptions {
+        block_bytes: 4096,
+        buffer_bytes: 16384,
+        tail_cache_bytes: 0,
+        read_cache_bytes: 1 << 20,
+        max_group_bytes: 4096,
+        max_writes_in_flight: 4,
+        snapshot_bytes: u64::MAX,
+        retention_bytes: u64::MAX,
+        retention_ms: i64::MAX,
+        flush: FlushMode::Sync,
+        ..small_options(&mut Random::new(0))
+    }
+}
+
+fn open(disk: &SimDisk) -> Result<LogHost, OpenError> {
+    LogHost::open(disk, options(), &mut NoState)
+        .unwrap()
+        .map(|(host, _)| host)
+}
+
+fn append(host: &mut LogHost, body: &[u8]) -> Result<Position, AppendError> {
+    let queue = host.log.queue("t", 0);
+    let len = sample::message("t", 0, 0, 0, 7, body, b"").len();
+    let appended = host
+        .log
+        .append_message(queue, len, 0, 7, |position, offset, out| {
+            out.copy_from_slice(&sample::message("t", 0, offset, position, 7, body, b""));
+        })?;
+    Ok(appended.position)
+}
+
+/// Appends records of their own group each, all durable; returns their positions.
+fn fill(host: &mut LogHost, count: usize) -> Vec<Position> {
+    let mut positions = Vec::new();
+    for _ in 0..count {
+        positions.push(append(host, &[7; 3000]).unwrap());
+        host.settle(0).unwrap();
+    }
+    positions
+}
+
+fn file_of(host: &LogHost, position: Position) -> (String, u64) {
+    let start = host.log.segment_of(position).unwrap();
+    (start.file_name(), position - start.0)
+}
+
+fn read(host: &mut LogHost, position: Position) -> Result<usize, ReadMiss> {
+    loop {
+        match host.log.record_at(position) {
+            Err(ReadMiss::Wanted(_)) => {}
+            result => return result.map(|bytes| bytes.len()),
+        }
+        host.submit(0);
+        assert!(host.step().unwrap());
+    }
+}
+
+#[test]
+fn damage_in_the_middle_is_reported_with_its_position() {
+    let disk = SimDisk::new(1);
+    let mut host = open(&disk).unwrap();
+    let positions = fill(&mut host, 10);
+    let (file, offset) = file_of(&host, positions[4]);
+    disk.crash();
+    disk.flip_bit(&file, (offset + 500) * 8);
+    let damage = block_on(&disk, verify(&disk.io())).unwrap().unwrap().damage;
+    let what = "there is no sound group where one was acknowledged".to_string();
+    assert_eq!(
+        damage,
+        [Damage {
+            position: positions[4] - 64,
+            file: file.clone(),
+            offset: offset - 64,
+            what
+        }]
+    );
+    match open(&disk).map(|_| ()) {
+        Err(OpenError::Damaged {
+            position,
+            file: named,
+            offset: at,
+            ..
+        }) => {
+            assert_eq!(
+                (position, named, at),
+                (positions[4] - 64, file.clone(), offset - 64)
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    disk.flip_bit(&file, (offset + 500) * 8);
+    let mut host = open(&disk).unwrap();
+    assert_eq!(host.log.max_position() % 4096, 0);
+    assert!(read(&mut host, positions[4]).is_ok());
+}
+
+#[test]
+fn the_very_last_group_may_be_torn() {
+    let disk = SimDisk::new(2);
+    let mut host = open(&disk).unwrap();
+    let positions = fill(&mut host, 5);
+    let (file, offset) = file_of(&host, positions[4]);
+    disk.crash();
+    disk.flip_bit(&file, (offset + 500) * 8);
+    let mut host = open(&disk).unwrap();
+    let queue = host.log.find_queue("t", 0).unwrap();
+    assert_eq!(host.log.max_offset(queue), 4);
+    assert_eq!(read(&mut host, positions[4]), Err(ReadMiss::Gone));
+}
+
+#[test]
+fn a_checkpoint_knows_that_the_last_group_was_acknowledged() {
+    let disk = SimDisk::new(3);
+    let mut host = open(&disk).unwrap();
+    let positions = fill(&mut host, 5);
+    host.log.snapshot(Vec::new());
+    host.settle(0).unwrap();
+    let (file, offset) = file_of(&host, positions[4]);
+    disk.crash();
+    disk.flip_bit(&file, (offset + 500) * 8);
+    assert!(
+        matches!(open(&disk).map(|_| ()), Err(OpenError::Damaged { position, .. }) if position == positions[4] - 64)
+    );
+}
+
+#[test]
+fn a_cold_read_of_damaged_bytes_is_an_error_and_others_are_not() {
+    let disk = SimDisk::new(4);
+    let mut host = open(&disk).unwrap();
+    let positions = fill(&mut host, 40);
+    let (file, offset) = file_of(&host, positions[3]);
+    disk.flip_bit(&file, (offset + 90) * 8);
+    let group = positions[3] - 64;
+    assert_eq!(
+        read(&mut host, positions[3]),
+        Err(ReadMiss::Damaged { position: group })
+    );
+    assert!(read(&mut host, positions[2]).is_ok() && read(&mut host, positions[4]).is_ok());
+}
+
+#[test]
+fn missing_files_are_named() {
+    let disk = SimDisk::new(5);
+    let mut host = open(&disk).unwrap();
+    let positions = fill(&mut host, 120);
+    host.log.snapshot(Vec::new());
+    host.settle(0).unwrap();
+    let (middle, _) = file_of(&host, positions[40]);
+    disk.crash();
+    let kept = SimDisk::new(0);
+    kept.copy_from(&disk);
+    disk.vanish(&middle);
+    assert!(
+        matches!(open(&disk).map(|_| ()), Err(OpenError::Missing { file, .. }) if file == middle)
+    );
+    kept.vanish("checkpoint");
+    assert!(matches!(
+        open(&kept).map(|_| ()),
+        Err(OpenError::Checkpoint(_))
+    ));
+}
+
+#[test]
+fn a_damaged_checkpoint_is_not_used() {
+    let disk = SimDisk::new(6);
+    fill(&mut open(&disk).unwrap(), 3);
+    disk.crash();
+    disk.flip_bit("checkpoint", 300);
+    assert!(matches!(
+        open(&disk).map(|_| ()),
+        Err(OpenError::Checkpoint(_))
+    ));
+}
+
+#[test]
+fn a_failed_write_stops_the_log() {
+    let disk = SimDisk::new(7);
+    let mut host = open(&disk).unwrap();
+    fill(&mut host, 3);
+    disk.set_faults(Faults {
+        fail_after: [("write", 0)].into(),
+        ..Faults::default()
+    });
+    let durable = host.log.durable();
+    append(&mut host, &[1; 100]).unwrap();
+    assert!(matches!(host.settle(0), Err(LogFailure::Write { .. })));
+    assert_eq!(append(&mut host, &[1; 100]), Err(AppendError::Stopped));
+    assert_eq!(host.log.append_state(1, &[]), Err(AppendError::Stopped));
+    assert_eq!(host.log.reserve(10, 1), Err(AppendError::Stopped));
+    host.settle(0).unwrap();
+    assert_eq!(host.log.durable(), durable);
+}
+
+#[test]
+fn a_failed_sync_of_background_work_stops_the_log() {
+    for kind in ["sync", "sync_dir", "rename"] {
+        let disk = SimDisk::new(8);
+        let mut host = open(&disk).unwrap();
+        host.settle(0).unwrap();
+        disk.set_faults(Faults {
+            fail_after: [(kind, 0)].into(),
+            ..Faults::default()
+        });
+        host.log.snapshot(Vec::new());
+        if kind == "rename" {
+            // The simulated rename fails before it changes anything.
+            assert!(host.settle(0).is_err());
+            continue;
+        }
+        assert!(
+            matches!(host.settle(0), Err(LogFailure::Job { .. })),
+            "{kind}"
+        );
+        assert_eq!(append(&mut host, &[1; 100]), Err(AppendError::Stopped));
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_recovers() {
+    let disk = SimDisk::new(9);
+    let mut host = open(&disk).unwrap();
+    host.settle(0).unwrap();
+    disk.set_faults(Faults {
+        capacity_bytes: Some(500_000),
+        ..Faults::default()
+    });
+    let mut now_ms = 0;
+    let mut appended = Vec::new();
+    let error = loop {
+        match append(&mut host, &[1; 3000]) {
+            Ok(position) => appended.push(position),
+            Err(AppendError::Busy) => {}
+            Err(error) => break error,
+        }
+        now_ms += 100;
+        host.settle(now_ms).unwrap();
+    };
+    assert_eq!(error, AppendError::DiskFull);
+    assert!(appended.len() > 20);
+    disk.set_faults(Faults::default());
+    now_ms += 10_000;
+    host.settle(now_ms).unwrap();
+    now_ms += 10_000;
+    host.settle(now_ms).unwrap();
+    append(&mut host, &[1; 3000]).unwrap();
+    assert!(read(&mut host, appended[0]).is_ok());
+}
+
+#[test]
+fn a_full_disk_lets_the_oldest_segments_go() {
+    let disk = SimDisk::new(10);
+    let mut host = open(&disk).unwrap();
+    host.settle(0).unwrap();
+    disk.set_faults(Faults {
+        capacity_bytes: Some(2_000_000),
+        ..Faults::default()
+    });
+    let mut now_ms = 0;
+    let mut refused = 0;
+    for _ in 0..2000 {
+        match append(&mut host, &[1; 3000]) {
+            Ok(_) => {}
+            Err(AppendError::Busy | AppendError::DiskFull) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+        if host.log.max_position() > 200_000 + host.log.checkpoint_position() {
+            host.log.snapshot(Vec::new());
+        }
+        now_ms += 1000;
+        host.settle(now_ms).unwrap();
+    }
+    assert!(
+        host.log.min_position() > 2_000_000,
+        "{} refused {refused}",
+        host.log.min_position()
+    );
+    let queue = host.log.find_queue("t", 0).unwrap();
+    assert!(
+        host.log.min_offset(queue) > 0 && host.log.max_offset(queue) > host.log.min_offset(queue)
+    );
+    let mut entries = Vec::new();
+    assert_eq!(
+        host.log.entries(queue, 0, 1, &mut entries),
+        Err(ReadMiss::Gone)
+    );
+}
+
+#[test]
+fn every_crash_point_of_a_script() {
+    // The script's length in steps is found by running it once.
+    let whole = Model::scripted(11, None);
+    whole.assert_touched_all();
+    for step in 0..whole.steps() {
+        let mut model = Model::scripted(11, Some(step));
+        model.crash_and_recover((step % 3) as usize);
+        model.work(3).unwrap();
+        model.crash_and_recover(0);
+    }
+}
