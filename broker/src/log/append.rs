@@ -154,8 +154,11 @@ impl Log {
     /// group: after a crash either all of them are there or none. At least one must be appended before the turn ends.
     pub fn together(&mut self, bytes: usize) -> Result<(), AppendError> {
         self.check_running()?;
+        if self.refuses {
+            return Err(AppendError::DiskFull);
+        }
         if self.open.end + bytes as u64 > self.open.limit {
-            self.make_room(bytes)?;
+            self.make_room(bytes, KEPT_BLOCKS * u64::from(self.options.block_bytes))?;
         }
         Ok(())
     }
