@@ -40,12 +40,26 @@ pub struct HeldReplies {
 impl HeldReplies {
     /// Holds what `write` writes until the log is durable up to `end`, and, where `registration` is not 0, until the
     /// NameServers know that version of the topics (or did not answer in time).
-    pub fn hold(&mut self, end: Position, connection: Connection, registration: u64, write: impl FnOnce(&mut Vec<u8>)) {
-        debug_assert!(self.queue.back().is_none_or(|last| last.end <= end), "answers are held in log order");
+    pub fn hold(
+        &mut self,
+        end: Position,
+        connection: Connection,
+        registration: u64,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        debug_assert!(
+            self.queue.back().is_none_or(|last| last.end <= end),
+            "answers are held in log order"
+        );
         self.scratch.clear();
         write(&mut self.scratch);
         self.bytes.extend(&self.scratch);
-        self.queue.push_back(Held { end, connection, bytes: self.scratch.len(), registration });
+        self.queue.push_back(Held {
+            end,
+            connection,
+            bytes: self.scratch.len(),
+            registration,
+        });
     }
 
     /// Sends what waited for the log up to `durable`.
@@ -73,20 +87,31 @@ impl HeldReplies {
     pub fn registered(&mut self, version: u64, out: &mut dyn Output) {
         self.registered = self.registered.max(version);
         let known = self.registered;
-        for waiting in self.registering.extract_if(.., |waiting| waiting.version <= known) {
-            out.buffer(waiting.connection).extend_from_slice(&waiting.bytes);
+        for waiting in self
+            .registering
+            .extract_if(.., |waiting| waiting.version <= known)
+        {
+            out.buffer(waiting.connection)
+                .extend_from_slice(&waiting.bytes);
         }
     }
 
     /// Sends what waited too long for a NameServer.
     pub fn expire(&mut self, mono_ms: i64, out: &mut dyn Output) {
-        for waiting in self.registering.extract_if(.., |waiting| waiting.deadline_mono_ms <= mono_ms) {
-            out.buffer(waiting.connection).extend_from_slice(&waiting.bytes);
+        for waiting in self
+            .registering
+            .extract_if(.., |waiting| waiting.deadline_mono_ms <= mono_ms)
+        {
+            out.buffer(waiting.connection)
+                .extend_from_slice(&waiting.bytes);
         }
     }
 
     /// When `expire` has something to do.
     pub fn deadline_mono_ms(&self) -> Option<i64> {
-        self.registering.iter().map(|waiting| waiting.deadline_mono_ms).min()
+        self.registering
+            .iter()
+            .map(|waiting| waiting.deadline_mono_ms)
+            .min()
     }
 }

@@ -158,26 +158,50 @@ impl Engine {
     }
 
     /// A whole frame came. An error means that the connection cannot go on.
-    pub fn handle(&mut self, turn: &mut Turn<'_>, connection: Connection, bytes: &[u8]) -> Result<(), FrameError> {
+    pub fn handle(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: Connection,
+        bytes: &[u8],
+    ) -> Result<(), FrameError> {
         let frame = Frame::parse(bytes)?;
         self.dispatch_frame(turn, connection, bytes, &frame, true);
         Ok(())
     }
 
     /// Handles a request again, after a wait; it was parsed before. With `may_hold` unset it answers now.
-    fn dispatch(&mut self, turn: &mut Turn<'_>, connection: Connection, bytes: &[u8], may_hold: bool) {
+    fn dispatch(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: Connection,
+        bytes: &[u8],
+        may_hold: bool,
+    ) {
         if let Ok(frame) = Frame::parse(bytes) {
             self.dispatch_frame(turn, connection, bytes, &frame, may_hold);
         }
     }
 
-    fn dispatch_frame(&mut self, turn: &mut Turn<'_>, connection: Connection, bytes: &[u8], frame: &Frame<'_>, may_hold: bool) {
+    fn dispatch_frame(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: Connection,
+        bytes: &[u8],
+        frame: &Frame<'_>,
+        may_hold: bool,
+    ) {
         if frame.is_response() {
             return;
         }
-        let req = Request { to: ReplyTo::new(connection, frame), frame, bytes };
+        let req = Request {
+            to: ReplyTo::new(connection, frame),
+            frame,
+            bytes,
+        };
         let result = match frame.code {
-            request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => self.send(turn, &req),
+            request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
+                self.send(turn, &req)
+            }
             request::CONSUMER_SEND_MSG_BACK => self.send_back(turn, &req),
             request::RECALL_MESSAGE => self.recall(turn, &req),
             request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => self.pull(turn, &req, may_hold),
@@ -204,10 +228,12 @@ impl Engine {
 
     /// The log has come further, or turned out to be broken: sends the answers that waited for it and wakes pulls.
     pub fn settle(&mut self, turn: &mut Turn<'_>) {
-        self.held.release(turn.log.durable(), turn.now.mono_ms, turn.out);
+        self.held
+            .release(turn.log.durable(), turn.now.mono_ms, turn.out);
         let mut visible = std::mem::take(&mut self.visible);
         visible.clear();
-        turn.log.take_visible(|queue, max_offset| visible.push((queue, max_offset)));
+        turn.log
+            .take_visible(|queue, max_offset| visible.push((queue, max_offset)));
         for (queue, max_offset) in &visible {
             self.wake_queue(turn, *queue, *max_offset);
         }
@@ -236,12 +262,15 @@ impl Engine {
             self.journal_dirty_offsets(turn);
         }
         // The first commit after a flush starts the wait for the next one.
-        self.next_offset_flush_mono_ms = match (self.offsets.is_dirty(), self.next_offset_flush_mono_ms) {
-            (false, _) => i64::MAX,
-            (true, i64::MAX) => turn.now.mono_ms + self.settings.offset_flush_ms,
-            (true, due) if due <= turn.now.mono_ms => turn.now.mono_ms + self.settings.offset_flush_ms,
-            (true, due) => due,
-        };
+        self.next_offset_flush_mono_ms =
+            match (self.offsets.is_dirty(), self.next_offset_flush_mono_ms) {
+                (false, _) => i64::MAX,
+                (true, i64::MAX) => turn.now.mono_ms + self.settings.offset_flush_ms,
+                (true, due) if due <= turn.now.mono_ms => {
+                    turn.now.mono_ms + self.settings.offset_flush_ms
+                }
+                (true, due) => due,
+            };
         self.scan_clients(turn);
     }
 
@@ -253,7 +282,11 @@ impl Engine {
         };
         let holds = self.held_pulls.deadline_mono_ms().unwrap_or(i64::MAX);
         let registrations = self.held.deadline_mono_ms().unwrap_or(i64::MAX);
-        flush.min(holds).min(registrations).min(self.delays.deadline_mono_ms()).min(self.next_scan_mono_ms)
+        flush
+            .min(holds)
+            .min(registrations)
+            .min(self.delays.deadline_mono_ms())
+            .min(self.next_scan_mono_ms)
     }
 
     /// Writes down what would otherwise wait: the host is about to end.
@@ -263,12 +296,21 @@ impl Engine {
 
     /// Handles `req` again when the read is done.
     fn retry_after_read(&mut self, read: ReadId, req: &Request<'_>) {
-        let waiting = WaitingRead { connection: req.to.connection, frame: req.bytes.into() };
+        let waiting = WaitingRead {
+            connection: req.to.connection,
+            frame: req.bytes.into(),
+        };
         self.waiting_reads.entry(read).or_default().push(waiting);
     }
 
     /// Answers SUCCESS when the log is durable up to `end` and the NameServers know `registration` (0: need not).
-    fn answer_when_durable(&mut self, turn: &mut Turn<'_>, to: ReplyTo, end: Position, registration: u64) {
+    fn answer_when_durable(
+        &mut self,
+        turn: &mut Turn<'_>,
+        to: ReplyTo,
+        end: Position,
+        registration: u64,
+    ) {
         self.reply_when_durable(turn, to, end, registration, true, |out| {
             to.write(out, response::SUCCESS, None).finish(0);
         });
@@ -299,4 +341,3 @@ impl Engine {
         self.opaque
     }
 }
-

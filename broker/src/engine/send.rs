@@ -64,8 +64,20 @@ impl Engine {
         header: &SendMessageRequest<'_>,
         target: &Target<'_>,
     ) -> Result<(), Refusal> {
-        let received = header.properties.map_or(Properties::from_plain(""), Properties::from_text);
-        let [unique_key, wait, tags, transaction, level, delay_secs, delay_ms, deliver_ms, out_ms] = received.find([
+        let received = header
+            .properties
+            .map_or(Properties::from_plain(""), Properties::from_text);
+        let [
+            unique_key,
+            wait,
+            tags,
+            transaction,
+            level,
+            delay_secs,
+            delay_ms,
+            deliver_ms,
+            out_ms,
+        ] = received.find([
             property::UNIQ_KEY,
             property::WAIT,
             property::TAGS,
@@ -79,8 +91,18 @@ impl Engine {
         if transaction.is_some_and(|value| value.to_str().eq_ignore_ascii_case("true")) {
             return Err(not_served("transactional messages"));
         }
-        let asked = Asked { level, delay_secs, delay_ms, deliver_ms, out_ms };
-        let due = if target.dead { Due::Now } else { self.due(turn.now.wall_ms, &asked)? };
+        let asked = Asked {
+            level,
+            delay_secs,
+            delay_ms,
+            deliver_ms,
+            out_ms,
+        };
+        let due = if target.dead {
+            Due::Now
+        } else {
+            self.due(turn.now.wall_ms, &asked)?
+        };
         let made = unique_key.is_none().then(|| self.new_unique_key());
         let unique_key = unique_key.unwrap_or(Text::plain(made.as_deref().unwrap_or_default()));
         let cluster = self.settings.cluster_name.clone();
@@ -91,7 +113,11 @@ impl Engine {
             (property::UNIQ_KEY, made.as_deref().unwrap_or_default()),
             (property::DELAY, if target.dead { "-1" } else { "" }),
         ];
-        let properties = Edit { received, without: &[property::POP_CK], append: &append };
+        let properties = Edit {
+            received,
+            without: &[property::POP_CK],
+            append: &append,
+        };
         let message = NewMessage {
             topic: &target.topic,
             queue_id: target.queue_id,
@@ -108,17 +134,24 @@ impl Engine {
         };
         let taken = self.store_due(turn, &message, due)?;
         let stored = taken.appended;
-        let id = OffsetId { store_host: self.store_host, offset: stored.position as i64 }.encode();
-        let recall_handle = taken.timer_out_ms.filter(|_| !target.topic.starts_with(name::RETRY_PREFIX)).map(|out_ms| {
-            let handle = RecallHandle {
-                topic: target.topic.to_string(),
-                broker_name: self.settings.broker_name.clone(),
-                // Behind the rounded time, so that it rounds to that again.
-                deliver_ms: out_ms + 1,
-                unique_key: unique_key.to_str().into_owned(),
-            };
-            handle.encode()
-        });
+        let id = OffsetId {
+            store_host: self.store_host,
+            offset: stored.position as i64,
+        }
+        .encode();
+        let recall_handle = taken
+            .timer_out_ms
+            .filter(|_| !target.topic.starts_with(name::RETRY_PREFIX))
+            .map(|out_ms| {
+                let handle = RecallHandle {
+                    topic: target.topic.to_string(),
+                    broker_name: self.settings.broker_name.clone(),
+                    // Behind the rounded time, so that it rounds to that again.
+                    deliver_ms: out_ms + 1,
+                    unique_key: unique_key.to_str().into_owned(),
+                };
+                handle.encode()
+            });
         let waits = wait.is_none_or(|wait| !wait.to_str().eq_ignore_ascii_case("false"));
         let queue_id = target.queue_id;
         self.reply_when_durable(turn, req.to, stored.end, 0, waits, |out| {
@@ -145,12 +178,16 @@ impl Engine {
         target: &Target<'_>,
     ) -> Result<(), Refusal> {
         if target.topic.len() > name::MAX_TOPIC || name::is_group_topic(&target.topic) {
-            return Err(Refusal::new(response::MESSAGE_ILLEGAL, "a batch cannot go to a retry topic"));
+            return Err(Refusal::new(
+                response::MESSAGE_ILLEGAL,
+                "a batch cannot go to a retry topic",
+            ));
         }
         let born_host = self.born_host(req);
         let (mut bytes, mut count) = (0, 0);
         for message in batch::messages(req.frame.body) {
-            let message = message.map_err(|error| Refusal::new(response::MESSAGE_ILLEGAL, error.to_string()))?;
+            let message = message
+                .map_err(|error| Refusal::new(response::MESSAGE_ILLEGAL, error.to_string()))?;
             let new = batched(header, target, born_host, &message);
             bytes += self.layout(&new)?.total_len();
             count += 1;
@@ -165,7 +202,14 @@ impl Engine {
             } else {
                 ids.push(',');
             }
-            ids.push_str(OffsetId { store_host: self.store_host, offset: stored.position as i64 }.encode().as_str());
+            ids.push_str(
+                OffsetId {
+                    store_host: self.store_host,
+                    offset: stored.position as i64,
+                }
+                .encode()
+                .as_str(),
+            );
             end = stored.end;
         }
         let queue_id = target.queue_id;
@@ -182,7 +226,11 @@ impl Engine {
     }
 
     /// Finds the queue that a send names, and makes its topic where that is allowed.
-    fn target<'h>(&mut self, turn: &mut Turn<'_>, header: &SendMessageRequest<'h>) -> Result<Target<'h>, Refusal> {
+    fn target<'h>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        header: &SendMessageRequest<'h>,
+    ) -> Result<Target<'h>, Refusal> {
         let mut topic = header.topic.to_str();
         let mut queue_id = header.queue_id;
         let mut dead = false;
@@ -190,7 +238,10 @@ impl Engine {
             name::check_topic(&topic)?;
         }
         if !name::is_for_clients(&topic) {
-            return Err(Refusal::new(response::NO_PERMISSION, format!("sending message to topic[{topic}] is forbidden")));
+            return Err(Refusal::new(
+                response::NO_PERMISSION,
+                format!("sending message to topic[{topic}] is forbidden"),
+            ));
         }
         if let Some(group) = topic.strip_prefix(name::RETRY_PREFIX) {
             let Some(config) = self.groups.get(group) else {
@@ -222,47 +273,81 @@ impl Engine {
         if queue_id >= known.queue_count() {
             return Err(Refusal::new(
                 response::INVALID_PARAMETER,
-                format!("request queueId[{queue_id}] is illegal, topic[{topic}] has {} queues", known.queue_count()),
+                format!(
+                    "request queueId[{queue_id}] is illegal, topic[{topic}] has {} queues",
+                    known.queue_count()
+                ),
             ));
         }
         let queue = known.queue(turn.log, queue_id);
-        Ok(Target { topic, queue_id, queue, dead })
+        Ok(Target {
+            topic,
+            queue_id,
+            queue,
+            dead,
+        })
     }
 
     /// A readable and writable topic, made where it is missing.
-    pub(super) fn ensure_topic(&mut self, turn: &mut Turn<'_>, name: &str, queues: i32) -> Result<(), Refusal> {
+    pub(super) fn ensure_topic(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &str,
+        queues: i32,
+    ) -> Result<(), Refusal> {
         if self.topics.get(name).is_none() {
             self.put_topic(turn, topic::config(name, queues, perm::READ | perm::WRITE))?;
-            turn.out.effect(Effect::Register { version: self.topics.version() });
+            turn.out.effect(Effect::Register {
+                version: self.topics.version(),
+            });
         }
         Ok(())
     }
 
     /// Makes a topic as the template that the sender names says.
-    fn auto_create(&mut self, turn: &mut Turn<'_>, name: &str, header: &SendMessageRequest<'_>) -> Result<(), Refusal> {
-        let template = self.topics.get(&header.default_topic.to_str()).map(|topic| &topic.config);
+    fn auto_create(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &str,
+        header: &SendMessageRequest<'_>,
+    ) -> Result<(), Refusal> {
+        let template = self
+            .topics
+            .get(&header.default_topic.to_str())
+            .map(|topic| &topic.config);
         let Some(template) = template.filter(|template| template.perm & perm::INHERIT != 0) else {
             return Err(no_topic(name));
         };
-        let queues = header.default_topic_queue_nums.min(template.write_queue_nums).max(0);
+        let queues = header
+            .default_topic_queue_nums
+            .min(template.write_queue_nums)
+            .max(0);
         let mut config = topic::config(name, queues, template.perm & !perm::INHERIT);
         config.topic_filter_type = template.topic_filter_type;
         tracing::info!(topic = name, queues, "the topic is made by a send");
         self.put_topic(turn, config)?;
-        turn.out.effect(Effect::Register { version: self.topics.version() });
+        turn.out.effect(Effect::Register {
+            version: self.topics.version(),
+        });
         Ok(())
     }
 
     /// Where a message that comes with a request was born.
     pub(super) fn born_host(&self, req: &Request<'_>) -> Host {
-        self.clients.address(req.to.connection).map_or(self.store_host, Host::from)
+        self.clients
+            .address(req.to.connection)
+            .map_or(self.store_host, Host::from)
     }
 
     /// A unique key for a message whose sender made none: 32 digits that no other message of this broker has.
     fn new_unique_key(&mut self) -> String {
         self.unique_keys += 1;
         let address = crc32fast::hash(self.settings.store_host.to_string().as_bytes());
-        format!("{address:08X}{:012X}{:012X}", self.started_wall_ms & 0xffff_ffff_ffff, self.unique_keys & 0xffff_ffff_ffff)
+        format!(
+            "{address:08X}{:012X}{:012X}",
+            self.started_wall_ms & 0xffff_ffff_ffff,
+            self.unique_keys & 0xffff_ffff_ffff
+        )
     }
 }
 
@@ -285,12 +370,19 @@ fn batched<'a>(
         reconsume_times: header.reconsume_times.unwrap_or(0),
         prepared_transaction_offset: 0,
         body: message.body,
-        properties: Edit { received, without: &[], append: &[] },
+        properties: Edit {
+            received,
+            without: &[],
+            append: &[],
+        },
     }
 }
 
 fn not_served(what: &str) -> Refusal {
-    Refusal::new(response::MESSAGE_ILLEGAL, format!("{what} are not served by this version"))
+    Refusal::new(
+        response::MESSAGE_ILLEGAL,
+        format!("{what} are not served by this version"),
+    )
 }
 
 /// The refusal for properties that no record can hold.

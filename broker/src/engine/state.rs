@@ -7,8 +7,8 @@
 use corelane_wire::body::{SubscriptionGroupConfig, TopicConfig};
 use corelane_wire::code::response;
 
-use super::{Engine, delay};
 use super::turn::{Refusal, Turn};
+use super::{Engine, delay};
 use crate::log::{AppendError, Log, Position, Replay, ReplayError, StateWriter};
 
 const TOPIC_PUT: u16 = 1;
@@ -31,23 +31,42 @@ impl From<AppendError> for Refusal {
 
 impl Engine {
     /// Makes or changes a topic and journals it. Gives the log's end behind the change, or `None` where nothing changed.
-    pub(super) fn put_topic(&mut self, turn: &mut Turn<'_>, config: TopicConfig) -> Result<Option<Position>, Refusal> {
-        if self.topics.get(&config.topic_name).is_some_and(|topic| topic.config == config) {
+    pub(super) fn put_topic(
+        &mut self,
+        turn: &mut Turn<'_>,
+        config: TopicConfig,
+    ) -> Result<Option<Position>, Refusal> {
+        if self
+            .topics
+            .get(&config.topic_name)
+            .is_some_and(|topic| topic.config == config)
+        {
             return Ok(None);
         }
-        if self.topics.get(&config.topic_name).is_none() && self.topics.count() >= self.settings.max_topics {
+        if self.topics.get(&config.topic_name).is_none()
+            && self.topics.count() >= self.settings.max_topics
+        {
             return Err(Refusal::new(
                 response::SYSTEM_ERROR,
-                format!("this broker has {} topics already, and max_topics allows no more", self.topics.count()),
+                format!(
+                    "this broker has {} topics already, and max_topics allows no more",
+                    self.topics.count()
+                ),
             ));
         }
-        let before = self.topics.get(&config.topic_name).map_or(0, |topic| topic.queue_count());
+        let before = self
+            .topics
+            .get(&config.topic_name)
+            .map_or(0, |topic| topic.queue_count());
         let after = config.read_queue_nums.max(config.write_queue_nums);
         let queues = self.topics.queues() + i64::from(after) - i64::from(before);
         if after > before && queues > self.settings.max_queues as i64 {
             return Err(Refusal::new(
                 response::SYSTEM_ERROR,
-                format!("the topics of this broker would have {queues} queues, and max_queues allows {}", self.settings.max_queues),
+                format!(
+                    "the topics of this broker would have {queues} queues, and max_queues allows {}",
+                    self.settings.max_queues
+                ),
             ));
         }
         let end = turn.log.append_state(TOPIC_PUT, &config.to_json())?;
@@ -56,7 +75,11 @@ impl Engine {
     }
 
     /// Removes a topic with its messages and offsets.
-    pub(super) fn delete_topic(&mut self, turn: &mut Turn<'_>, topic: &str) -> Result<Option<Position>, Refusal> {
+    pub(super) fn delete_topic(
+        &mut self,
+        turn: &mut Turn<'_>,
+        topic: &str,
+    ) -> Result<Option<Position>, Refusal> {
         if self.topics.get(topic).is_none() {
             return Ok(None);
         }
@@ -76,10 +99,15 @@ impl Engine {
         if self.groups.get(&config.group_name) == Some(&config) {
             return Ok(None);
         }
-        if self.groups.get(&config.group_name).is_none() && self.groups.count() >= self.settings.max_groups {
+        if self.groups.get(&config.group_name).is_none()
+            && self.groups.count() >= self.settings.max_groups
+        {
             return Err(Refusal::new(
                 response::SYSTEM_ERROR,
-                format!("this broker has {} groups already, and max_groups allows no more", self.groups.count()),
+                format!(
+                    "this broker has {} groups already, and max_groups allows no more",
+                    self.groups.count()
+                ),
             ));
         }
         let end = turn.log.append_state(GROUP_PUT, &config.to_json())?;
@@ -107,7 +135,12 @@ impl Engine {
     }
 
     /// Journals the offsets of one group and topic now. Gives the log's end behind them.
-    pub(super) fn journal_offsets(&mut self, turn: &mut Turn<'_>, group: &str, topic: &str) -> Result<Position, Refusal> {
+    pub(super) fn journal_offsets(
+        &mut self,
+        turn: &mut Turn<'_>,
+        group: &str,
+        topic: &str,
+    ) -> Result<Position, Refusal> {
         let mut payload = Vec::new();
         encode_offsets(&self.offsets, group, topic, &mut payload);
         let end = turn.log.append_state(OFFSETS, &payload)?;
@@ -159,7 +192,8 @@ impl Engine {
                 log.drop_topic(topic);
             }
             GROUP_PUT => {
-                let config = SubscriptionGroupConfig::from_json(payload).map_err(|error| error.to_string())?;
+                let config = SubscriptionGroupConfig::from_json(payload)
+                    .map_err(|error| error.to_string())?;
                 self.groups.put(config, 0);
             }
             GROUP_DELETE => {
@@ -235,10 +269,27 @@ mod tests {
         let mut payload = Vec::new();
         encode_offsets(&offsets, "g", "t", &mut payload);
         let mut got = Vec::new();
-        assert!(decode_offsets(&payload, |g, t, q, o| got.push((g.to_owned(), t.to_owned(), q, o))).is_some());
-        assert_eq!(got, [("g".into(), "t".into(), 0, 17), ("g".into(), "t".into(), 3, i64::MAX)]);
+        assert!(
+            decode_offsets(&payload, |g, t, q, o| got.push((
+                g.to_owned(),
+                t.to_owned(),
+                q,
+                o
+            )))
+            .is_some()
+        );
+        assert_eq!(
+            got,
+            [
+                ("g".into(), "t".into(), 0, 17),
+                ("g".into(), "t".into(), 3, i64::MAX)
+            ]
+        );
         for cut in 0..payload.len() {
-            assert!(decode_offsets(&payload[..cut], |_, _, _, _| ()).is_none(), "cut at {cut}");
+            assert!(
+                decode_offsets(&payload[..cut], |_, _, _, _| ()).is_none(),
+                "cut at {cut}"
+            );
         }
     }
 }

@@ -64,7 +64,9 @@ pub enum ShardError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The log cannot be written any more.
-    #[error("the log has failed, and the shard stops so that nothing is acknowledged that may be lost: {0}")]
+    #[error(
+        "the log has failed, and the shard stops so that nothing is acknowledged that may be lost: {0}"
+    )]
     Log(LogFailure),
     /// The executor of the shard cannot be made.
     #[error("cannot start the shard's thread: {0}")]

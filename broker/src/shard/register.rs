@@ -82,7 +82,12 @@ pub struct Registrar {
 
 impl Registrar {
     /// Starts a task for each NameServer (`host:port`). They wait for the first [`Registrar::publish`].
-    pub fn start(nameservers: &[String], identity: &Identity, interval: Duration, waker: &Waker) -> Self {
+    pub fn start(
+        nameservers: &[String],
+        identity: &Identity,
+        interval: Duration,
+        waker: &Waker,
+    ) -> Self {
         let shared = Rc::new(Shared::default());
         shared.known.borrow_mut().resize(nameservers.len(), None);
         let task = |(index, address): (usize, &String)| {
@@ -97,12 +102,20 @@ impl Registrar {
             glommio::spawn_local(link.run())
         };
         let tasks = nameservers.iter().enumerate().map(task).collect();
-        Self { shared, tasks, reported: 0 }
+        Self {
+            shared,
+            tasks,
+            reported: 0,
+        }
     }
 
     /// Tasks for no NameServer at all.
     pub fn nobody() -> Self {
-        Self { shared: Rc::default(), tasks: Vec::new(), reported: 0 }
+        Self {
+            shared: Rc::default(),
+            tasks: Vec::new(),
+            reported: 0,
+        }
     }
 
     /// This is what the NameServers should know from now on.
@@ -238,13 +251,21 @@ async fn call(stream: &mut TcpStream, request: &[u8]) -> io::Result<()> {
         stream.flush().await?;
         let mut bytes = vec![0; 4];
         stream.read_exact(&mut bytes).await?;
-        let len = frame::announced_len(&bytes, MAX_ANSWER).map_err(io::Error::other)?.unwrap_or(4);
+        let len = frame::announced_len(&bytes, MAX_ANSWER)
+            .map_err(io::Error::other)?
+            .unwrap_or(4);
         bytes.resize(len, 0);
         stream.read_exact(&mut bytes[4..]).await?;
         let answer = Frame::parse(&bytes).map_err(io::Error::other)?;
         if answer.code != code::response::SUCCESS {
-            let remark = answer.remark.map(|text| text.to_str().into_owned()).unwrap_or_default();
-            return Err(io::Error::other(format!("the NameServer answered {}: {remark}", answer.code)));
+            let remark = answer
+                .remark
+                .map(|text| text.to_str().into_owned())
+                .unwrap_or_default();
+            return Err(io::Error::other(format!(
+                "the NameServer answered {}: {remark}",
+                answer.code
+            )));
         }
         Ok(())
     };
@@ -260,6 +281,8 @@ async fn resolve(address: &str) -> io::Result<SocketAddr> {
         return Ok(address);
     }
     let name = address.to_owned();
-    let resolved = glommio::executor().spawn_blocking(move || name.to_socket_addrs().map(|mut found| found.next())).await;
+    let resolved = glommio::executor()
+        .spawn_blocking(move || name.to_socket_addrs().map(|mut found| found.next()))
+        .await;
     resolved?.ok_or_else(|| io::Error::other("the name has no address"))
 }

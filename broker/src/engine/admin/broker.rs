@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use corelane_wire::body::{KvTable};
+use corelane_wire::body::KvTable;
 use corelane_wire::code::response;
 
 use crate::engine::Engine;
 use crate::engine::turn::{Refusal, Request, Turn};
 
 impl Engine {
-    pub(super) fn runtime_info(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn runtime_info(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let counters = self.counters;
         let mut table = BTreeMap::new();
         let mut says = |key: &str, value: String| {
@@ -26,10 +30,20 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn broker_config(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn broker_config(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let version = String::from_utf8_lossy(&self.topics.data_version().to_json()).into_owned();
         let body = self.settings.described.clone();
-        turn.answer(req.to, response::SUCCESS, None, |fields| fields.field("version", &version), body.as_bytes());
+        turn.answer(
+            req.to,
+            response::SUCCESS,
+            None,
+            |fields| fields.field("version", &version),
+            body.as_bytes(),
+        );
         Ok(())
     }
 }

@@ -3,22 +3,39 @@
 use corelane_wire::ExtHeader;
 use corelane_wire::body::{Connection, ConsumerConnection, ProducerConnection};
 use corelane_wire::code::{language, response};
-use corelane_wire::header::client::{GetConsumerConnectionListRequest, GetProducerConnectionListRequest};
+use corelane_wire::header::client::{
+    GetConsumerConnectionListRequest, GetProducerConnectionListRequest,
+};
 
 use crate::engine::Engine;
 use crate::engine::client::Client;
 use crate::engine::turn::{Refusal, Request, Turn};
 
 impl Engine {
-    pub(super) fn consumer_connections(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn consumer_connections(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = GetConsumerConnectionListRequest::decode(&req.frame.ext)?;
         let group = header.consumer_group.to_str();
         let Some(consumers) = self.clients.consumers(&group) else {
-            return Err(Refusal::new(response::CONSUMER_NOT_ONLINE, format!("the consumer group[{group}] not online")));
+            return Err(Refusal::new(
+                response::CONSUMER_NOT_ONLINE,
+                format!("the consumer group[{group}] not online"),
+            ));
         };
         let body = ConsumerConnection {
-            connection_set: consumers.clients.iter().map(|(id, client)| connection(id, client)).collect(),
-            subscription_table: consumers.subscriptions.iter().map(|(topic, sub)| (topic.clone(), sub.data.clone())).collect(),
+            connection_set: consumers
+                .clients
+                .iter()
+                .map(|(id, client)| connection(id, client))
+                .collect(),
+            subscription_table: consumers
+                .subscriptions
+                .iter()
+                .map(|(topic, sub)| (topic.clone(), sub.data.clone()))
+                .collect(),
             consume_type: consumers.consume_type,
             message_model: consumers.message_model,
             consume_from_where: consumers.consume_from_where,
@@ -27,14 +44,25 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn producer_connections(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn producer_connections(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = GetProducerConnectionListRequest::decode(&req.frame.ext)?;
         let group = header.producer_group.to_str();
         let Some(producers) = self.clients.producers(&group) else {
-            return Err(Refusal::new(response::SYSTEM_ERROR, format!("the producer group[{group}] not exist")));
+            return Err(Refusal::new(
+                response::SYSTEM_ERROR,
+                format!("the producer group[{group}] not exist"),
+            ));
         };
-        let body =
-            ProducerConnection { connection_set: producers.iter().map(|(id, client)| connection(id, client)).collect() };
+        let body = ProducerConnection {
+            connection_set: producers
+                .iter()
+                .map(|(id, client)| connection(id, client))
+                .collect(),
+        };
         turn.answer_body(req.to, &body.to_json());
         Ok(())
     }

@@ -15,7 +15,11 @@ use super::turn::{Refusal, Request, Turn};
 
 impl Engine {
     /// Every code that is not on the path of a message. One that is not served gets the protocol's answer.
-    pub(super) fn administer(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn administer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         match req.frame.code {
             request::UPDATE_AND_CREATE_TOPIC => self.update_topic(turn, req),
             request::UPDATE_AND_CREATE_TOPIC_LIST => self.update_topic_list(turn, req),
@@ -37,7 +41,12 @@ impl Engine {
             request::GET_BROKER_CONFIG => self.broker_config(turn, req),
             code => {
                 let name = request_name(code).unwrap_or("unknown");
-                tracing::info!(code, name, connection = req.to.connection.0, "request code is not supported");
+                tracing::info!(
+                    code,
+                    name,
+                    connection = req.to.connection.0,
+                    "request code is not supported"
+                );
                 Err(Refusal::new(
                     response::REQUEST_CODE_NOT_SUPPORTED,
                     format!(" request type {code} not supported"),
