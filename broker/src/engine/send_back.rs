@@ -234,66 +234,90 @@ fn policy_wait_ms(policy: &GroupRetryPolicy, failures: i32) -> Option<i64> {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::engine::testhost::{Reply, TestHost, settings, small_log};
     use crate::engine::turn::Connection;
+    use crate::log::LogOptions;
+    use crate::sim::shard::{Received, SimShard, settings};
+    use corelane_wire::FrameWriter;
     use corelane_wire::body::{CustomizedRetryPolicy, ExponentialRetryPolicy};
     use corelane_wire::code::request;
 
-    fn start() -> (TestHost, Connection) {
-        let mut host = TestHost::start(1, settings(), small_log());
-        let connection = host.connect();
-        (host, connection)
+    fn start() -> (SimShard, Connection) {
+        let mut shard = SimShard::new(1, settings(), LogOptions::default());
+        let connection = shard.connect();
+        (shard, connection)
     }
 
     fn send_back(
-        host: &mut TestHost,
+        shard: &mut SimShard,
         connection: Connection,
         position: i64,
         level: &str,
         max: Option<&str>,
-    ) -> Reply {
-        let position = position.to_string();
-        let mut fields = vec![
-            ("offset", &*position),
-            ("group", "g"),
-            ("delayLevel", level),
-            ("originMsgId", "id"),
-        ];
-        fields.extend(max.map(|max| ("maxReconsumeTimes", max)));
-        host.request(connection, request::CONSUMER_SEND_MSG_BACK, &fields, &[])
+    ) -> Received {
+        send_back_to(shard, connection, "g", position, level, max)
     }
 
-    fn put_group(host: &mut TestHost, connection: Connection, config: &SubscriptionGroupConfig) {
+    fn send_back_to(
+        shard: &mut SimShard,
+        connection: Connection,
+        group: &str,
+        position: i64,
+        level: &str,
+        max: Option<&str>,
+    ) -> Received {
+        let fields = |fields: &mut FrameWriter<'_>| {
+            fields.int_field("offset", position);
+            fields.field("group", group);
+            fields.field("delayLevel", level);
+            fields.field("originMsgId", "id");
+            if let Some(max) = max {
+                fields.field("maxReconsumeTimes", max);
+            }
+        };
+        shard
+            .call(connection, request::CONSUMER_SEND_MSG_BACK, fields, &[])
+            .unwrap()
+    }
+
+    fn send(shard: &mut SimShard, connection: Connection, body: &str, pairs: &[(&str, &str)]) {
+        shard.send(connection, "t", 0, body, pairs);
+        shard.settle();
+        assert_eq!(shard.receive(connection)[0].code, response::SUCCESS);
+    }
+
+    fn put_group(shard: &mut SimShard, connection: Connection, config: &SubscriptionGroupConfig) {
         let code = request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP;
         assert_eq!(
-            host.request(connection, code, &[], &config.to_json()).code,
+            shard
+                .call(connection, code, |_| {}, &config.to_json())
+                .unwrap()
+                .code,
             response::SUCCESS
         );
     }
 
     #[test]
     fn a_message_is_retried_and_then_dead() {
-        let (mut host, connection) = start();
-        host.send(
+        let (mut shard, connection) = start();
+        send(
+            &mut shard,
             connection,
-            "t",
-            0,
             "body",
             &[("TAGS", "tag"), ("KEYS", "k")],
         );
-        let first = host.messages("t", 0)[0].clone();
+        let first = shard.stored("t", 0)[0].clone();
         let mut position = first.position;
         for (failures, wait_ms) in [(1, 1_000), (2, 30_000)] {
             // Level 0 grows with the failures; another level is taken as it is.
             let level = if failures == 1 { "1" } else { "0" };
             assert_eq!(
-                send_back(&mut host, connection, position, level, Some("2")).code,
+                send_back(&mut shard, connection, position, level, Some("2")).code,
                 response::SUCCESS
             );
-            host.advance(wait_ms - 10);
-            assert_eq!(host.messages("%RETRY%g", 0).len(), failures - 1);
-            host.advance(20);
-            let retried = host.messages("%RETRY%g", 0).pop().unwrap();
+            shard.advance(wait_ms - 10);
+            assert_eq!(shard.stored("%RETRY%g", 0).len(), failures - 1);
+            shard.advance(20);
+            let retried = shard.stored("%RETRY%g", 0).pop().unwrap();
             assert_eq!(
                 (retried.body.as_str(), retried.reconsume_times),
                 ("body", failures as i32)
@@ -309,10 +333,10 @@ mod tests {
             position = retried.position;
         }
         assert_eq!(
-            send_back(&mut host, connection, position, "0", Some("2")).code,
+            send_back(&mut shard, connection, position, "0", Some("2")).code,
             response::SUCCESS
         );
-        let letters = host.messages("%DLQ%g", 0);
+        let letters = shard.stored("%DLQ%g", 0);
         assert_eq!(letters.len(), 1);
         assert_eq!(
             (
@@ -334,15 +358,15 @@ mod tests {
         );
         // A level below 0 gives up at once.
         assert_eq!(
-            send_back(&mut host, connection, first.position, "-1", None).code,
+            send_back(&mut shard, connection, first.position, "-1", None).code,
             response::SUCCESS
         );
-        assert_eq!(host.messages("%DLQ%g", 0).len(), 2);
+        assert_eq!(shard.stored("%DLQ%g", 0).len(), 2);
     }
 
     #[test]
     fn a_groups_policy_says_how_long_a_retry_waits() {
-        let (mut host, connection) = start();
+        let (mut shard, connection) = start();
         let policy = GroupRetryPolicy {
             customized_retry_policy: Some(CustomizedRetryPolicy {
                 next: vec![0, 0, 7_000],
@@ -354,53 +378,94 @@ mod tests {
             group_retry_policy: policy,
             ..SubscriptionGroupConfig::default()
         };
-        put_group(&mut host, connection, &config);
-        host.send(connection, "t", 0, "body", &[("DELAY", "0")]);
-        let position = host.messages("t", 0)[0].position;
+        put_group(&mut shard, connection, &config);
+        send(&mut shard, connection, "body", &[("DELAY", "0")]);
+        let position = shard.stored("t", 0)[0].position;
         assert_eq!(
-            send_back(&mut host, connection, position, "0", None).code,
+            send_back(&mut shard, connection, position, "0", None).code,
             response::SUCCESS
         );
-        host.advance(6_990);
-        assert_eq!(host.messages("%RETRY%g", 0), []);
-        host.advance(1_020);
-        let retried = host.messages("%RETRY%g", 0);
+        shard.advance(6_990);
+        assert_eq!(shard.stored("%RETRY%g", 0), []);
+        shard.advance(1_020);
+        let retried = shard.stored("%RETRY%g", 0);
         assert_eq!((retried.len(), retried[0].reconsume_times), (1, 1));
         assert_eq!(retried[0].properties.get("DELAY"), None);
     }
 
     #[test]
+    fn what_a_consumer_sends_for_the_last_time_is_dead() {
+        let (mut shard, connection) = start();
+        put_group(&mut shard, connection, &group_g());
+        for (failures, topic) in [(2, "%RETRY%g"), (3, "%DLQ%g")] {
+            let fields = |fields: &mut FrameWriter<'_>| {
+                for (letter, value) in [
+                    ("a", "p"),
+                    ("b", "%RETRY%g"),
+                    ("c", "TBW102"),
+                    ("d", "4"),
+                    ("e", "0"),
+                    ("f", "0"),
+                ] {
+                    fields.field(letter, value);
+                }
+                fields.field("g", "1");
+                fields.field("h", "0");
+                fields.field("i", "DELAY\u{1}1\u{2}RETRY_TOPIC\u{1}t\u{2}");
+                fields.int_field("j", failures);
+                fields.field("l", "2");
+            };
+            let reply = shard
+                .call(connection, request::SEND_MESSAGE_V2, fields, b"body")
+                .unwrap();
+            assert_eq!(reply.code, response::SUCCESS, "{:?}", reply.remark);
+            shard.advance(1_010);
+            let stored = shard.stored(topic, 0);
+            assert_eq!(stored.len(), 1);
+            assert_eq!(stored[0].reconsume_times, failures as i32);
+            let delay = if failures == 3 { "-1" } else { "1" };
+            assert_eq!(stored[0].properties["DELAY"], delay);
+        }
+    }
+
+    fn group_g() -> SubscriptionGroupConfig {
+        SubscriptionGroupConfig {
+            group_name: "g".into(),
+            ..SubscriptionGroupConfig::default()
+        }
+    }
+
+    #[test]
     fn what_cannot_be_sent_back_is_refused() {
-        let (mut host, connection) = start();
-        host.send(connection, "t", 0, "body", &[]);
+        let (mut shard, connection) = start();
+        send(&mut shard, connection, "body", &[]);
         for position in [-1, i64::MIN, i64::MAX, 1, 1 << 40] {
             assert_eq!(
-                send_back(&mut host, connection, position, "0", None).code,
+                send_back(&mut shard, connection, position, "0", None).code,
                 response::SYSTEM_ERROR,
                 "{position}"
             );
         }
         // Records of the system are not for consumers.
-        host.send(connection, "t", 0, "later", &[("DELAY", "1")]);
-        let waiting = host.messages("SCHEDULE_TOPIC_XXXX", 0)[0].position;
+        send(&mut shard, connection, "later", &[("DELAY", "1")]);
+        let waiting = shard.stored("SCHEDULE_TOPIC_XXXX", 0)[0].position;
         assert_eq!(
-            send_back(&mut host, connection, waiting, "0", None).code,
+            send_back(&mut shard, connection, waiting, "0", None).code,
             response::SYSTEM_ERROR
         );
-        let position = host.messages("t", 0)[0].position;
+        let position = shard.stored("t", 0)[0].position;
         let config = SubscriptionGroupConfig {
             group_name: "g".into(),
             retry_queue_nums: 0,
             ..SubscriptionGroupConfig::default()
         };
-        put_group(&mut host, connection, &config);
+        put_group(&mut shard, connection, &config);
         assert_eq!(
-            send_back(&mut host, connection, position, "-1", None).code,
+            send_back(&mut shard, connection, position, "-1", None).code,
             response::SUCCESS
         );
-        assert_eq!(host.messages("%DLQ%g", 0), []);
-        let fields = [("offset", "0"), ("group", "no group"), ("delayLevel", "0")];
-        let reply = host.request(connection, request::CONSUMER_SEND_MSG_BACK, &fields, &[]);
+        assert_eq!(shard.stored("%DLQ%g", 0), []);
+        let reply = send_back_to(&mut shard, connection, "no group", position, "0", None);
         assert_eq!(reply.code, response::SUBSCRIPTION_GROUP_NOT_EXIST);
     }
 

@@ -146,10 +146,18 @@ impl Log {
         }
     }
 
+    /// The most bytes that [`Log::together`] takes.
+    pub fn most_together(&self) -> usize {
+        self.options.max_record_bytes
+    }
+
     /// Lets the records that are appended next, `bytes` bytes of them in all with 12 more for each state record, go into one
     /// group: after a crash either all of them are there or none. If none is appended, an empty group is written.
     pub fn together(&mut self, bytes: usize) -> Result<(), AppendError> {
         self.check_running()?;
+        if self.refuses {
+            return Err(AppendError::DiskFull);
+        }
         if self.open.end + bytes as u64 > self.open.limit {
             self.make_room(bytes, KEPT_BLOCKS * u64::from(self.options.block_bytes))?;
         }

@@ -6,15 +6,16 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use corelane_wire::code::{VERSION, language};
+use corelane_wire::code::{VERSION, language, request};
 use corelane_wire::frame::{self, Head, Serialization};
+use corelane_wire::record::Record;
 use corelane_wire::{Frame, FrameWriter};
 
 use super::disk::SimDisk;
 use super::host::LogHost;
 use crate::engine::settings::Settings;
 use crate::engine::{Connection, Effect, Engine, Now, Output, Turn};
-use crate::log::{LogOptions, OpenReport, Slice};
+use crate::log::{LogOptions, OpenReport, ReadMiss, Slice};
 
 /// An answer, or a request of the broker's own, that a client received.
 #[derive(Debug, Clone)]
@@ -31,6 +32,39 @@ pub struct Received {
     pub fields: HashMap<String, String>,
     /// The body.
     pub body: Vec<u8>,
+}
+
+/// A message as it lies in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// Its body, as text.
+    pub body: String,
+    /// Where it is.
+    pub position: i64,
+    /// When it was stored.
+    pub store_ms: i64,
+    /// How often its group failed to consume it.
+    pub reconsume_times: i32,
+    /// Its properties.
+    pub properties: HashMap<String, String>,
+}
+
+impl StoredMessage {
+    fn read(bytes: &[u8]) -> Self {
+        let (record, _) = Record::parse(bytes)
+            .unwrap_or_else(|error| panic!("the log holds a broken record: {error}"));
+        let pairs = record.properties();
+        Self {
+            body: String::from_utf8_lossy(record.body()).into_owned(),
+            position: record.physical_offset(),
+            store_ms: record.store_timestamp(),
+            reconsume_times: record.reconsume_times(),
+            properties: pairs
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect(),
+        }
+    }
 }
 
 /// What clients have been sent, by connection.
@@ -168,6 +202,23 @@ impl SimShard {
         ))
     }
 
+    /// The time.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Changes the settings that the next start is told.
+    pub fn set(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// Lets time pass while nothing runs.
+    pub fn sleep(&mut self, ms: i64) {
+        assert!(self.running.is_none(), "the shard is awake");
+        self.now.wall_ms += ms;
+        self.now.mono_ms += ms;
+    }
+
     /// A new connection.
     pub fn connect(&mut self) -> Connection {
         self.connections += 1;
@@ -244,7 +295,7 @@ impl SimShard {
         if due <= self.now.mono_ms {
             self.turn(|engine, turn| engine.on_time(turn));
         }
-        went && !self.disk.has_crashed()
+        (went || due <= self.now.mono_ms) && !self.disk.has_crashed()
     }
 
     /// Goes on until nothing is under way, or the disk crashes.
@@ -295,6 +346,58 @@ impl SimShard {
             rest = &rest[len..];
         }
         received
+    }
+
+    /// Asks to store a message with properties; gives the request's number.
+    pub fn send(
+        &mut self,
+        connection: Connection,
+        topic: &str,
+        queue_id: i32,
+        body: &str,
+        pairs: &[(&str, &str)],
+    ) -> i32 {
+        let text: String = pairs
+            .iter()
+            .map(|(name, value)| format!("{name}\u{1}{value}\u{2}"))
+            .collect();
+        let fields = |fields: &mut FrameWriter<'_>| {
+            fields.field("producerGroup", "producers");
+            fields.field("topic", topic);
+            fields.field("defaultTopic", "TBW102");
+            fields.int_field("defaultTopicQueueNums", 4);
+            fields.int_field("queueId", queue_id.into());
+            fields.int_field("sysFlag", 0);
+            fields.int_field("bornTimestamp", 1_700_000_000_000);
+            fields.int_field("flag", 0);
+            fields.field("properties", &text);
+        };
+        self.request(connection, request::SEND_MESSAGE, fields, body.as_bytes())
+    }
+
+    /// All visible messages of a queue, oldest first.
+    pub fn stored(&mut self, topic: &str, queue_id: i32) -> Vec<StoredMessage> {
+        let mut stored = Vec::new();
+        let mut next = 0;
+        while let Some((_, host)) = self.running.as_mut()
+            && let Some(queue) = host.log.find_queue(topic, queue_id)
+        {
+            next = host.log.min_offset(queue).max(next);
+            if next >= host.log.max_offset(queue) {
+                break;
+            }
+            let mut entries = Vec::new();
+            let record = host.log.entries(queue, next, 1, &mut entries);
+            match record.and_then(|()| host.log.record(entries[0].position, entries[0].size)) {
+                Ok(bytes) => {
+                    stored.push(StoredMessage::read(&bytes));
+                    next += 1;
+                }
+                Err(ReadMiss::Wanted(_)) => self.settle(),
+                Err(miss) => panic!("{topic} {queue_id} at {next}: {miss}"),
+            }
+        }
+        stored
     }
 
     /// Sends a request and lets everything settle; the answer, where one came.

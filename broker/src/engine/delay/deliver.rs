@@ -77,6 +77,7 @@ impl Engine {
                 tracing::error!(%miss, "the index of messages that wait for their time cannot be read")
             }
         }
+        let most = MAX_BYTES.min(turn.log.most_together());
         let mut reads = 0;
         for entry in &entries {
             if entry.store_ms > stored_ms {
@@ -84,7 +85,7 @@ impl Engine {
                 break;
             }
             let bytes = entry.size as usize + GROWTH_BYTES;
-            let full = !batch.records.is_empty() && batch.bytes + bytes > MAX_BYTES;
+            let full = !batch.records.is_empty() && batch.bytes + bytes > most;
             if reads == 0 && full {
                 break;
             }

@@ -21,9 +21,10 @@ use std::collections::HashSet;
 
 use corelane_wire::Text;
 use corelane_wire::code::response;
-use corelane_wire::properties::{Properties, name as property};
+use corelane_wire::properties::name as property;
 
 use super::Engine;
+use super::name::SCHEDULE_TOPIC;
 use super::settings::Settings;
 use super::store::NewMessage;
 use super::turn::{Now, Refusal, Turn};
@@ -42,6 +43,8 @@ const TIMER_HOUR_DONE: u16 = 13;
 /// The kinds of state records that [`Engine::apply_delay`] takes.
 pub(super) const STATE_KINDS: std::ops::RangeInclusive<u16> = LEVEL_PROGRESS..=TIMER_HOUR_DONE;
 
+/// The most levels that can be configured.
+const MOST_LEVELS: usize = 64;
 /// Messages delivered in one call, about; others get their turn in between.
 const MAX_A_CALL: usize = 256;
 /// The longest time between two looks at the clock while something waits: the wall clock may jump.
@@ -78,26 +81,6 @@ pub(super) struct Asked<'a> {
     pub deliver_ms: Option<Text<'a>>,
     /// Set where a timer had the message already.
     pub out_ms: Option<Text<'a>>,
-}
-
-impl<'a> Asked<'a> {
-    /// What the properties ask for.
-    pub fn of(properties: &Properties<'a>) -> Self {
-        let [level, delay_secs, delay_ms, deliver_ms, out_ms] = properties.find([
-            property::DELAY,
-            property::TIMER_DELAY_SEC,
-            property::TIMER_DELAY_MS,
-            property::TIMER_DELIVER_MS,
-            property::TIMER_OUT_MS,
-        ]);
-        Self {
-            level,
-            delay_secs,
-            delay_ms,
-            deliver_ms,
-            out_ms,
-        }
-    }
 }
 
 /// When one source of waiting messages is to be looked at again.
@@ -149,6 +132,8 @@ pub struct Delays {
     timers: Timers,
     /// Reads that deliveries wait for.
     reads: HashSet<ReadId>,
+    /// Whether the levels that the log has queues of are known.
+    loaded: bool,
     /// The earliest of all wakes, or earlier.
     deadline_mono_ms: i64,
     /// The source that is looked at first; the timers are the one behind the levels.
@@ -166,6 +151,7 @@ impl Delays {
                 .collect(),
             timers: Timers::new(),
             reads: HashSet::new(),
+            loaded: false,
             deadline_mono_ms: i64::MIN,
             first: 0,
         }
@@ -190,6 +176,23 @@ impl Delays {
             *wake = Wake::NOW;
         }
         self.deadline_mono_ms = i64::MIN;
+    }
+
+    /// Finds the levels that were configured once and may still hold messages.
+    fn load(&mut self, log: &Log) {
+        let last = (0..MOST_LEVELS)
+            .rev()
+            .find(|index| log.find_queue(SCHEDULE_TOPIC, *index as i32).is_some());
+        self.keep_levels(last.map_or(0, |index| index + 1));
+        self.loaded = true;
+    }
+
+    /// Levels beyond the configured ones wait as long as the last of those.
+    fn keep_levels(&mut self, count: usize) {
+        let last_ms = self.levels.last().map_or(0, |level| level.delay_ms);
+        while self.levels.len() < count {
+            self.levels.push(Level::new(last_ms));
+        }
     }
 
     /// What must survive, as state records.
@@ -283,6 +286,9 @@ impl Engine {
         if turn.now.mono_ms < self.delays.deadline_mono_ms {
             return;
         }
+        if !self.delays.loaded {
+            self.delays.load(turn.log);
+        }
         let sources = self.delays.levels.len() + 1;
         let mut delivered = 0;
         let mut progressed = true;
@@ -321,15 +327,11 @@ impl Engine {
         let (key, value) = unpair(payload).ok_or("the progress of a delay is cut short")?;
         match kind {
             LEVEL_PROGRESS => {
-                // A level that is configured no more keeps its place, with the longest delay that there is.
                 let index = usize::try_from(key)
                     .ok()
-                    .filter(|index| *index < 1024)
+                    .filter(|index| *index < MOST_LEVELS)
                     .ok_or("no such delay level")?;
-                let last_ms = self.delays.levels.last().map_or(0, |level| level.delay_ms);
-                while self.delays.levels.len() <= index {
-                    self.delays.levels.push(Level::new(last_ms));
-                }
+                self.delays.keep_levels(index + 1);
                 self.delays.levels[index].offset = value;
             }
             TIMER_PROGRESS => self.delays.timers.reached(key, value),
