@@ -225,6 +225,8 @@ fn a_group_that_is_forbidden_a_topic_pulls_nothing_of_it() {
             .code,
         response::NO_PERMISSION
     );
+    // What was pulled and not committed is in flight.
+    commit(&mut host, client, "g", "2");
     let set = [("group", "g"), ("topic", "t"), ("readable", "true")];
     host.request(client, request::UPDATE_AND_GET_GROUP_FORBIDDEN, &set, &[]);
     assert_eq!(
@@ -232,8 +234,6 @@ fn a_group_that_is_forbidden_a_topic_pulls_nothing_of_it() {
             .code,
         response::SUCCESS
     );
-    // What was pulled and not committed is in flight.
-    commit(&mut host, client, "g", "2");
     let reply = host.request(
         client,
         request::GET_CONSUME_STATS,
