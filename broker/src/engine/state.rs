@@ -292,10 +292,10 @@ pub(super) fn encode_offsets(
 }
 
 /// Gives each offset to `each`, and tells the group and the topic; `None` for what is cut short.
-fn decode_offsets<'p>(
-    mut payload: &'p [u8],
+fn decode_offsets(
+    mut payload: &[u8],
     mut each: impl FnMut(&str, &str, i32, i64),
-) -> Option<(&'p str, &'p str)> {
+) -> Option<(&str, &str)> {
     fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; N]> {
         let (head, tail) = bytes.split_first_chunk::<N>()?;
         *bytes = tail;
