@@ -24,13 +24,13 @@ use super::register::{Identity, Registrar, topic_route};
 use super::sink::{LogBytes, Sink};
 use super::{ShardError, ShardOptions};
 use crate::engine::settings::Settings;
-use corelane_wire::body::TopicRouteData;
 use crate::engine::{Connection, Effect, Engine, Now, Turn};
 use crate::log::{
     self, Io, IoError, JobDone, Log, LogFailure, ReadBuffer, ReadId, SegmentId, WriteId,
 };
 use crate::net::{CloseReason, ConnId, Handler, Net};
 use crate::ring::{Completion, Owner, Parker, RemoteWaker, Ring, RingOptions};
+use corelane_wire::body::TopicRouteData;
 
 /// How long a shard that was told to stop waits for its clients to take what is queued for them.
 const DRAIN_WAIT_MS: i64 = 3_000;
