@@ -3,6 +3,11 @@
 //!
 //! `cargo run --release -p corelane-broker --example net_echo [seconds per run] [rounds]`
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a measurement"
+)]
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use corelane_broker::net::service::{Service, Stop, serve};

@@ -4,6 +4,11 @@
 //!
 //! `cargo run --release -p corelane-broker --example net_gather [seconds per run]`
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a measurement"
+)]
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use corelane_broker::net::service::{Service, Stop, serve};

@@ -2,6 +2,11 @@
 //!
 //! `cargo run --release -p corelane-broker --example sql_filter`
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a measurement"
+)]
 #![allow(clippy::print_stdout)]
 
 use std::hint::black_box;

@@ -1,5 +1,10 @@
 //! The network plane allocates nothing for a frame once it is warm.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test with real sockets"
+)]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use corelane_broker::net::service::{Service, Stop, serve};

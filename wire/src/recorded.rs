@@ -1,4 +1,6 @@
 //! Frames that real clients and the real broker sent, as recorded on the wire (`frames/*.hex`).
+
+#![allow(clippy::disallowed_methods, reason = "tests read recorded frames")]
 #![allow(clippy::unwrap_used)]
 
 use crate::body::{

@@ -288,6 +288,11 @@ fn store(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "tests with real sockets"
+)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;

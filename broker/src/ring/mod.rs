@@ -7,6 +7,8 @@
 //! The thread that made the ring is the only one that may use it. Whoever pushes an operation keeps what it points to
 //! alive and in place until its last completion (the one without [`Completion::more`]).
 
+#![allow(clippy::disallowed_methods, reason = "measures how long it may spin")]
+
 mod error;
 mod kernel;
 mod park;

@@ -9,6 +9,8 @@
 //! what it posted before is looked for after that call. A task that always has a read of the descriptor in flight turns
 //! signals into wake-ups, so a signal cannot get lost in a read that nobody waits for any more.
 
+#![allow(clippy::disallowed_methods, reason = "measures how long it may wait")]
+
 use super::Ring;
 use glommio::GlommioError;
 use glommio::io::BufferedFile;

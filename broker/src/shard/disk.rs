@@ -180,7 +180,7 @@ impl Disk {
                 return;
             }
             (Bytes::Read { buffer, done }, read)
-                if read > 0 && *done < buffer.len() && read as usize % 4096 == 0 =>
+                if read > 0 && *done < buffer.len() && (read as usize).is_multiple_of(4096) =>
             {
                 queue.add_background(operation);
                 return;

@@ -1,5 +1,9 @@
 //! The network plane over real sockets, with all that this kernel has and with what Linux 5.15 had.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests with real sockets wait for real time"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use super::service::{Service, Stop, serve};
