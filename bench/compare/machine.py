@@ -55,11 +55,11 @@ def wait_for_port(port, process, log, seconds=90):
         raise RuntimeError(f"nobody listens on port {port}; {log} ends with: {text.read()[-500:]}")
 
 
-def resident_mb(process):
-    """The memory that a process has, in MB."""
+def most_memory_mb(process):
+    """The most memory that a process had at once, in MB."""
     with open(f"/proc/{process.pid}/status") as status:
         for line in status:
-            if line.startswith("VmRSS:"):
+            if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
     return 0.0
 

@@ -6,6 +6,7 @@ A peer is set up as its own documents recommend for one node; what was changed f
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -55,7 +56,7 @@ class Peer:
         return ""
 
     def memory_mb(self):
-        return machine.resident_mb(self.server) if self.server else 0.0
+        return machine.most_memory_mb(self.server) if self.server else 0.0
 
 
 class RocketmqProtocol(Peer):
@@ -252,10 +253,7 @@ class Kafka(Peer):
             columns, values = [line.split(",") for line in out.splitlines() if "," in line][-2:]
             figures = dict(zip([column.strip() for column in columns], values))
             return {"rate": float(figures["fetch.nMsg.sec"]), "note": "without the time to join its group"}
-        # A first, short go tells how much fills the time.
-        rate = self.produce(topic, 2_000, workload)
-        rate = self.produce(topic, int(max(2_000, rate * self.options.seconds)), workload)
-        return {"rate": self.produce(topic, int(max(2_000, rate * self.options.seconds)), workload), "note": ""}
+        return {"rate": long_enough(lambda records: self.produce(topic, records, workload), self.options.seconds)}
 
     def version(self):
         return jar_version(self.jars, "kafka-server-4") or jar_version(self.jars, "kafka-clients")
@@ -288,18 +286,28 @@ class Nats(Peer):
             return None
         if workload.total_in_flight > 64:
             return None  # its synchronous publishers have one message in flight, each on a connection of its own
-        messages = 2_000
-        for _ in range(2):
+
+        def publish(messages):
             out = machine.run([self.client, "-s", f"nats://127.0.0.1:{self.port}", "bench", "js", "pub", "sync", "bench",
                                "--create", "--purge", "--storage", "file", "--no-progress", "--size", workload.size,
                                "--msgs", messages, "--clients", workload.total_in_flight],
                               self.options.generator_core, 600)
-            rate = float(re.findall(r"([\d,]+) msgs/sec", out)[-1].replace(",", ""))
-            messages = int(max(2_000, rate * self.options.seconds))
-        return {"rate": rate, "note": ""}
+            return float(re.findall(r"([\d,]+) msgs/sec", out)[-1].replace(",", ""))
+
+        return {"rate": long_enough(publish, self.options.seconds)}
 
     def version(self):
         return machine.run([self.program, "--version"], self.options.generator_core, 20).strip()
+
+
+def long_enough(go, seconds):
+    """The rate of a tool that is given a number of messages: more and more of them, until they take so many seconds."""
+    messages = 2_000
+    while True:
+        rate = go(messages)
+        if messages / rate >= seconds:
+            return rate
+        messages = int(min(messages * 10, max(messages * 2, rate * seconds * 1.2)))
 
 
 def fetch_jars(options, name):
@@ -334,7 +342,6 @@ def find_go(options, program, module):
         return built
     if shutil.which("go") is None:
         raise Absent(f"{program} and Go are not installed")
-    import os
     done = subprocess.run(["go", "install", module], capture_output=True, text=True,
                           env={**os.environ, "GOBIN": str(options.cache / "bin")})
     if done.returncode != 0:

@@ -8,7 +8,7 @@ def page(options, lines_of_machine, peers, absent, results, workloads, notes):
     out = ["# Comparison", ""]
     out += [f"Server on core {options.server_core}, load on core {options.generator_core}, over loopback; {options.rounds} "
             f"interleaved rounds of {options.seconds} s after {options.warm_up} s of warm-up, medians. Every server starts "
-            "anew, with an empty directory, for each workload of each round.", ""]
+            "anew, with an empty directory, in each round.", ""]
     out += [f"- {line}" for line in lines_of_machine] + [""]
     for durable, title in [(True, "Answered when it is on the disk"), (False, "Answered from memory")]:
         members = [peer for peer in peers if peer.durable == durable]

@@ -287,7 +287,8 @@ impl fmt::Display for Outcome {
             };
             writeln!(
                 out,
-                "check    {verdict}: {} acknowledged, {} arrived, {} lost, {} duplicates, {} misplaced, {} out of order, {} damaged, {} without an acknowledgement ({} allowed)",
+                "check    {verdict}: {} acknowledged, {} arrived, {} lost, {} duplicates, {} misplaced, \
+                 {} out of order, {} damaged, {} without an acknowledgement ({} allowed)",
                 grouped(findings.acknowledged),
                 grouped(findings.arrived),
                 findings.lost,

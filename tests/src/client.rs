@@ -1,6 +1,6 @@
 //! A process with a real client, driven by lines of JSON.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Command};
@@ -8,9 +8,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::consumer::{Consumer, From, Model};
+use crate::message::{Message, Mode, Outcome, Place, Queue, Received, Sent};
 use crate::process::Process;
 use crate::{Cluster, eventually, go, java};
 
@@ -26,220 +28,8 @@ pub enum Language {
     Go,
 }
 
-/// A queue of a topic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Queue {
-    /// The broker's name.
-    pub broker: String,
-    /// Its number there.
-    pub id: i32,
-}
-
-/// A message to send. The body is filled up with `x` to `body_bytes`.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Message {
-    /// Topic.
-    pub topic: String,
-    /// Tag; may be empty.
-    pub tag: String,
-    /// Key: in a test the identity of the message.
-    pub key: String,
-    /// User properties.
-    pub properties: BTreeMap<String, String>,
-    /// The body's beginning.
-    pub body: String,
-    /// The least length of the body.
-    pub body_bytes: usize,
-}
-
-impl Message {
-    /// A message with this key, and the same text as its body.
-    pub fn new(topic: &str, key: impl Into<String>) -> Self {
-        let key = key.into();
-        Self {
-            topic: topic.to_owned(),
-            body: key.clone(),
-            key,
-            ..Self::default()
-        }
-    }
-
-    /// With this tag.
-    pub fn tag(mut self, tag: &str) -> Self {
-        self.tag = tag.to_owned();
-        self
-    }
-
-    /// The body as it is sent.
-    pub fn full_body(&self) -> Vec<u8> {
-        let mut body = self.body.clone().into_bytes();
-        body.resize(body.len().max(self.body_bytes), b'x');
-        body
-    }
-}
-
-/// How messages are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// One after the other.
-    Sync,
-    /// All at once, with callbacks.
-    Async,
-    /// Without an answer.
-    Oneway,
-    /// All in one frame.
-    Batch,
-}
-
-/// Where a message lies.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-pub struct Place {
-    /// The broker's name.
-    pub broker: String,
-    /// The queue's number there.
-    pub queue: i32,
-    /// The offset in the queue.
-    pub offset: i64,
-}
-
-/// A message that the broker has acknowledged with SEND_OK.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Sent {
-    /// The message's key.
-    pub key: String,
-    /// Where it lies.
-    #[serde(flatten)]
-    pub place: Place,
-    /// The unique id; the Go client has none for the messages of a batch.
-    pub message_id: String,
-}
-
-/// A message that could not be sent, or nobody knows.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Failed {
-    /// The message's key.
-    pub key: String,
-    /// What the client says.
-    pub error: String,
-}
-
-/// The outcome of sends.
-#[derive(Debug, Clone, Default)]
-pub struct Outcome {
-    /// Acknowledged ones, in the order in which the client learned it.
-    pub sent: Vec<Sent>,
-    /// All other ones.
-    pub failed: Vec<Failed>,
-}
-
-/// A message as a consumer saw it.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Received {
-    /// The consumer's name.
-    pub consumer: String,
-    /// Topic.
-    pub topic: String,
-    /// Where it lies.
-    #[serde(flatten)]
-    pub place: Place,
-    /// The unique id.
-    pub message_id: String,
-    /// Tag.
-    pub tag: Option<String>,
-    /// The message's key.
-    #[serde(rename = "keys")]
-    pub key: String,
-    /// All properties, the system's and the client's among them.
-    pub properties: BTreeMap<String, String>,
-    /// How often it was delivered before.
-    pub reconsume_times: i32,
-    /// Milliseconds since 1970 when it was made, by the producer's clock.
-    pub born_ms: i64,
-    /// Milliseconds since 1970 when it was stored, by the broker's clock.
-    pub stored_ms: i64,
-    /// The first 1,024 bytes of the body.
-    pub body: String,
-    /// The body's length.
-    pub body_bytes: usize,
-    /// CRC-32 of the body.
-    pub body_crc: u32,
-}
-
-/// Clustering or broadcasting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Model {
-    /// The consumers of a group share the messages.
-    Clustering,
-    /// Each consumer gets all messages.
-    Broadcasting,
-}
-
-/// Where a consumer without a stored offset starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum From {
-    /// At the first message.
-    First,
-    /// After the last message.
-    Last,
-    /// At the first message that was stored at this time or later, in milliseconds since 1970. Push consumers know whole
-    /// seconds only.
-    TimestampMs(i64),
-}
-
-/// A push consumer.
-#[derive(Debug, Clone)]
-pub struct Consumer<'a> {
-    /// Its name in the driver; part of its client id.
-    pub name: &'a str,
-    /// Group.
-    pub group: &'a str,
-    /// Topic.
-    pub topic: &'a str,
-    /// `*`, or tags with `||` between them.
-    pub expression: &'a str,
-    /// Clustering or broadcasting.
-    pub model: Model,
-    /// Where it starts.
-    pub from: From,
-}
-
-impl<'a> Consumer<'a> {
-    /// A consumer of all messages of a topic from the first on, in clustering, named like its group.
-    pub fn new(group: &'a str, topic: &'a str) -> Self {
-        Self {
-            name: group,
-            group,
-            topic,
-            expression: "*",
-            model: Model::Clustering,
-            from: From::First,
-        }
-    }
-
-    /// With another name.
-    pub fn name(mut self, name: &'a str) -> Self {
-        self.name = name;
-        self
-    }
-
-    /// With another model.
-    pub fn model(mut self, model: Model) -> Self {
-        self.model = model;
-        self
-    }
-
-    /// With another start.
-    pub fn from(mut self, from: From) -> Self {
-        self.from = from;
-        self
-    }
-
-    /// With other tags.
-    pub fn expression(mut self, expression: &'a str) -> Self {
-        self.expression = expression;
-        self
-    }
-}
+/// For [`Client::stream`]: until [`Client::stop`].
+pub const UNTIL_STOPPED: usize = i32::MAX as usize;
 
 /// Messages that flow until so many are acknowledged, or [`Client::stop`].
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use crate::client::Queue;
+use crate::message::Queue;
 use crate::ports::Ports;
 use crate::process::Process;
 use crate::server::Server;

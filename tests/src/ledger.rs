@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crate::client::{Message, Place, Received, Sent};
+use crate::message::{Message, Place, Received, Sent};
 use crate::{Client, eventually};
 
 /// No two acknowledged messages lie at one place.

@@ -19,9 +19,11 @@ pub mod apache;
 pub mod binary;
 pub mod client;
 pub mod cluster;
+pub mod consumer;
 pub mod go;
 pub mod java;
 pub mod ledger;
+pub mod message;
 pub mod ports;
 pub mod process;
 pub mod raw;
@@ -33,11 +35,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub use client::{
-    Client, Consumer, From, Language, Message, Mode, Model, Outcome, Place, Queue, Received, Sent,
-    Stream,
-};
+pub use client::{Client, Language, Stream};
 pub use cluster::{Cluster, Options};
+pub use consumer::{Consumer, From, Model};
+pub use message::{Failed, Message, Mode, Outcome, Place, Queue, Received, Sent};
 
 /// Makes a test of each of these functions for the Java and for the Go client; they take the [`Language`].
 #[macro_export]

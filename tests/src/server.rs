@@ -40,7 +40,7 @@ impl Server {
             ("data_dir", data.as_str()),
             ("listen_address", "127.0.0.1"),
             ("broker_ip", "127.0.0.1"),
-            ("segment_bytes", "67108864"),
+            ("segment_bytes", "16777216"),
         ];
         let sets = common
             .iter()

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use corelane_tests::client::UNTIL_STOPPED;
 use corelane_tests::{
-    Client, Cluster, Consumer, Language, Message, Mode, Options, eventually, in_java_and_go, ledger,
+    Client, Cluster, Consumer, Language, Message, Mode, Options, Stream, eventually,
+    in_java_and_go, ledger,
 };
 
 in_java_and_go!(
@@ -37,7 +39,7 @@ fn interrupted_under_load(
     let mut client = Client::start(language, &cluster);
     client.producer("producer");
     client.consumer(&Consumer::new("group", topic));
-    let stream = client.stream("producer", topic, &queues, usize::MAX >> 33, 300);
+    let stream = client.stream("producer", topic, &queues, UNTIL_STOPPED, 300);
     for _ in 0..times {
         flow(&client, stream, 1000);
         interrupt(&mut cluster);
@@ -58,7 +60,7 @@ fn interrupted_under_load(
 }
 
 /// Waits until so many more messages are acknowledged.
-fn flow(client: &Client, stream: corelane_tests::Stream, count: usize) {
+fn flow(client: &Client, stream: Stream, count: usize) {
     let before = client.acknowledged(stream);
     eventually("messages flow", WITHIN, || {
         (client.acknowledged(stream) >= before + count).then_some(())

@@ -14,14 +14,19 @@ fn it_is_ready_and_serves() {
         .shards(2)
         .alone()
         .set("segment_bytes", "1073741824");
-    let turn_and_start = Instant::now();
-    let cluster = Cluster::start(&options);
-    let ready = cluster.ready_after();
+    // The best of three: others may keep the disk busy.
+    let best = (0..3)
+        .map(|_| time_to_first_answer(&options))
+        .min()
+        .expect("three times");
     assert!(
-        ready < Duration::from_secs(5),
-        "ready after {ready:?} (with its turn {:?})",
-        turn_and_start.elapsed()
+        best < Duration::from_secs(3),
+        "the first send was answered after {best:?}"
     );
+}
+
+fn time_to_first_answer(options: &Options) -> Duration {
+    let cluster = Cluster::start(options);
     cluster.create_topic("at-once", 1);
     let start = Instant::now();
     let mut connection = Connection::open(&cluster.broker()).expect("a connection");
@@ -29,13 +34,7 @@ fn it_is_ready_and_serves() {
         .request(code::SEND, &raw::send_fields("at-once", "0"), b"first")
         .expect("an answer");
     assert_eq!(answer.code, 0, "{}", answer.remark);
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "the first send took {:?}",
-        start.elapsed()
-    );
-    println!(
-        "ready after {ready:?}, the first send after {:?} more",
-        start.elapsed()
-    );
+    let (ready, answered) = (cluster.ready_after(), start.elapsed());
+    println!("ready after {ready:?}, the first send was answered after {answered:?} more");
+    ready + answered
 }

@@ -30,7 +30,7 @@ impl Failing {
             ("port", &port),
             ("nameserver_port", &nameserver),
             ("shards", "1"),
-            ("segment_bytes", "67108864"),
+            ("segment_bytes", "16777216"),
         ];
         command
             .arg("start")
@@ -131,7 +131,7 @@ fn a_nameserver_port_that_is_taken() {
 #[test]
 fn an_unknown_key() {
     let (dir, ports) = (new_dir(), Ports::take());
-    let line = Failing::start(&dir, &ports, &[("segment_byte", "67108864")]).says();
+    let line = Failing::start(&dir, &ports, &[("segment_byte", "16777216")]).says();
     assert_names(&line, &["segment_byte", "segment_bytes"]);
 }
 

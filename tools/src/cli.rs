@@ -115,6 +115,10 @@ Examples:
     )]
     Dump(DumpArgs),
 
+    /// Measure brokers: ours and others that speak the protocol
+    #[command(subcommand)]
+    Bench(corelane_bench::command::BenchCommand),
+
     /// Show and check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -36,11 +36,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    finish(run(cli.command, &matches))
+    run(cli.command, &matches)
 }
 
-fn run(command: Command, matches: &clap::ArgMatches) -> Result<(), Failure> {
-    match command {
+fn run(command: Command, matches: &clap::ArgMatches) -> ExitCode {
+    finish(match command {
         Command::Start(args) => serve::start(&args, &keys::flags(matches)),
         Command::Nameserver(args) => serve::nameserver(&args, &keys::flags(matches)),
         Command::Topic(command) => topic::run(command),
@@ -49,8 +49,10 @@ fn run(command: Command, matches: &clap::ArgMatches) -> Result<(), Failure> {
         Command::Consume(args) => consume::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Config(command) => config::run(&command),
+        // It reports for itself: a bound that was missed is no failure of the command.
+        Command::Bench(command) => return corelane_bench::command::run(command),
         Command::Version { json } => version(json),
-    }
+    })
 }
 
 fn version(json: bool) -> Result<(), Failure> {

@@ -5,6 +5,7 @@
 //! says where it stands and what is expected; nothing is ignored in silence. Reading the file and asking the host for its
 //! address are the only I/O in here; both have a function of their own.
 
+mod change;
 mod check;
 mod example;
 mod file;
@@ -13,6 +14,7 @@ mod load;
 mod schema;
 mod value;
 
+pub use change::ChangeError;
 pub use check::Ports;
 pub use example::example;
 pub use load::{ConfigError, Loaded, Origin, Sources};

@@ -253,6 +253,8 @@ schema! {
         max_offsets: usize = 500_000, count(1_024, 100_000_000), AtRestart;
         /// Pulls that are held until a message comes; one more is answered at once with nothing.
         max_held_pulls: usize = 100_000, count(1, 10_000_000), AtRestart;
+        /// Half messages whose transaction has not ended; one more is answered SYSTEM_BUSY.
+        max_pending_transactions: usize = 1_000_000, count(1, 100_000_000), AtRestart;
     }
 }
 

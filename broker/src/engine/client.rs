@@ -92,12 +92,21 @@ struct Peer {
     fingerprint: i32,
 }
 
+impl Peer {
+    fn produces_as(&self, id: &str) -> bool {
+        let is_it = |member: &Membership| matches!(member, Membership::Producer { client_id, .. } if client_id == id);
+        self.memberships.iter().any(is_it)
+    }
+}
+
 /// The register of a shard.
 #[derive(Default)]
 pub struct Clients {
     peers: HashMap<Connection, Peer>,
     consumers: HashMap<String, ConsumerGroup>,
     producers: HashMap<String, BTreeMap<String, Client>>,
+    /// Where producers are, by client id, whatever their groups.
+    producer_ids: HashMap<String, Connection>,
     members: usize,
 }
 
@@ -109,12 +118,21 @@ impl Clients {
 
     /// A connection was opened.
     pub fn opened(&mut self, connection: Connection, address: SocketAddr) {
-        self.peers.insert(connection, Peer { address, memberships: Vec::new(), fingerprint: 0 });
+        self.peers.insert(
+            connection,
+            Peer {
+                address,
+                memberships: Vec::new(),
+                fingerprint: 0,
+            },
+        );
     }
 
     /// Whether a connection speaks for any member.
     pub fn is_member(&self, connection: Connection) -> bool {
-        self.peers.get(&connection).is_some_and(|peer| !peer.memberships.is_empty())
+        self.peers
+            .get(&connection)
+            .is_some_and(|peer| !peer.memberships.is_empty())
     }
 
     /// The address at the other end of a connection that is open.
@@ -124,8 +142,13 @@ impl Clients {
 
     /// A connection was closed. Gives what it was a member of; none of it is any more.
     pub fn closed(&mut self, connection: Connection) -> Vec<Membership> {
-        let Some(peer) = self.peers.remove(&connection) else { return Vec::new() };
-        peer.memberships.into_iter().filter(|membership| self.forget(connection, membership)).collect()
+        let Some(peer) = self.peers.remove(&connection) else {
+            return Vec::new();
+        };
+        peer.memberships
+            .into_iter()
+            .filter(|membership| self.forget(connection, membership))
+            .collect()
     }
 
     /// Takes one member out of its group, if it is there on this connection.
@@ -140,16 +163,27 @@ impl Clients {
     fn forget(&mut self, connection: Connection, membership: &Membership) -> bool {
         match membership {
             Membership::Producer { group, client_id } => {
-                let Some(clients) = self.producers.get_mut(group) else { return false };
+                let Some(clients) = self.producers.get_mut(group) else {
+                    return false;
+                };
                 let left = remove_if_on(clients, client_id, connection);
                 self.members -= usize::from(left);
                 if clients.is_empty() {
                     self.producers.remove(group);
                 }
+                let stays = self
+                    .peers
+                    .get(&connection)
+                    .is_some_and(|peer| peer.produces_as(client_id));
+                if !stays && self.producer_ids.get(client_id) == Some(&connection) {
+                    self.producer_ids.remove(client_id);
+                }
                 left
             }
             Membership::Consumer { group, client_id } => {
-                let Some(consumers) = self.consumers.get_mut(group) else { return false };
+                let Some(consumers) = self.consumers.get_mut(group) else {
+                    return false;
+                };
                 let left = remove_if_on(&mut consumers.clients, client_id, connection);
                 self.members -= usize::from(left);
                 if consumers.clients.is_empty() {
@@ -170,15 +204,33 @@ impl Clients {
 
     /// Registers a producer.
     pub fn register_producer(&mut self, group: &str, client_id: &str, client: Client) {
-        let membership = Membership::Producer { group: group.to_owned(), client_id: client_id.to_owned() };
+        let membership = Membership::Producer {
+            group: group.to_owned(),
+            client_id: client_id.to_owned(),
+        };
         self.join(client.connection, membership);
-        let before = self.producers.entry(group.to_owned()).or_default().insert(client_id.to_owned(), client);
+        self.producer_ids
+            .insert(client_id.to_owned(), client.connection);
+        let before = self
+            .producers
+            .entry(group.to_owned())
+            .or_default()
+            .insert(client_id.to_owned(), client);
         self.members += usize::from(before.is_none());
     }
 
     /// Registers a consumer with what it subscribes to; says whether the group's members or subscriptions changed.
-    pub fn register_consumer(&mut self, group: &str, client_id: &str, client: Client, says: ConsumerGroup) -> bool {
-        let membership = Membership::Consumer { group: group.to_owned(), client_id: client_id.to_owned() };
+    pub fn register_consumer(
+        &mut self,
+        group: &str,
+        client_id: &str,
+        client: Client,
+        says: ConsumerGroup,
+    ) -> bool {
+        let membership = Membership::Consumer {
+            group: group.to_owned(),
+            client_id: client_id.to_owned(),
+        };
         self.join(client.connection, membership);
         let known = self.consumers.entry(group.to_owned()).or_default();
         known.consume_type = says.consume_type;
@@ -213,7 +265,9 @@ impl Clients {
 
     /// Every group with consumers.
     pub fn consumer_groups(&self) -> impl Iterator<Item = (&str, &ConsumerGroup)> {
-        self.consumers.iter().map(|(group, consumers)| (group.as_str(), consumers))
+        self.consumers
+            .iter()
+            .map(|(group, consumers)| (group.as_str(), consumers))
     }
 
     /// The group's producers by client id, while there are any.
@@ -221,23 +275,36 @@ impl Clients {
         self.producers.get(group)
     }
 
+    /// The connection of the producer with that client id.
+    pub fn producer_connection(&self, client_id: &str) -> Option<Connection> {
+        self.producer_ids.get(client_id).copied()
+    }
+
     /// Every group with producers.
     pub fn producer_groups(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, Client>)> {
-        self.producers.iter().map(|(group, clients)| (group.as_str(), clients))
+        self.producers
+            .iter()
+            .map(|(group, clients)| (group.as_str(), clients))
     }
 
     /// Refreshes all that a connection is a member of. Says whether its last full heartbeat had this fingerprint.
     pub fn refresh(&mut self, connection: Connection, fingerprint: i32, mono_ms: i64) -> bool {
-        let Some(peer) = self.peers.get(&connection) else { return false };
+        let Some(peer) = self.peers.get(&connection) else {
+            return false;
+        };
         if fingerprint == 0 || peer.fingerprint != fingerprint {
             return false;
         }
         for membership in &peer.memberships {
             let client = match membership {
-                Membership::Producer { group, client_id } => self.producers.get_mut(group).and_then(|g| g.get_mut(client_id)),
-                Membership::Consumer { group, client_id } => {
-                    self.consumers.get_mut(group).and_then(|g| g.clients.get_mut(client_id))
-                }
+                Membership::Producer { group, client_id } => self
+                    .producers
+                    .get_mut(group)
+                    .and_then(|g| g.get_mut(client_id)),
+                Membership::Consumer { group, client_id } => self
+                    .consumers
+                    .get_mut(group)
+                    .and_then(|g| g.clients.get_mut(client_id)),
             };
             if let Some(client) = client {
                 client.seen_mono_ms = mono_ms;
@@ -255,7 +322,10 @@ impl Clients {
 
     /// Connections of which some member has been silent since before `since_mono_ms`.
     pub fn silent(&self, since_mono_ms: i64) -> Vec<Connection> {
-        let consumers = self.consumers.values().flat_map(|group| group.clients.values());
+        let consumers = self
+            .consumers
+            .values()
+            .flat_map(|group| group.clients.values());
         let mut silent: Vec<Connection> = consumers
             .chain(self.producers.values().flat_map(|clients| clients.values()))
             .filter(|client| client.seen_mono_ms < since_mono_ms)
@@ -267,8 +337,14 @@ impl Clients {
     }
 }
 
-fn remove_if_on(clients: &mut BTreeMap<String, Client>, client_id: &str, connection: Connection) -> bool {
-    let there = clients.get(client_id).is_some_and(|client| client.connection == connection);
+fn remove_if_on(
+    clients: &mut BTreeMap<String, Client>,
+    client_id: &str,
+    connection: Connection,
+) -> bool {
+    let there = clients
+        .get(client_id)
+        .is_some_and(|client| client.connection == connection);
     if there {
         clients.remove(client_id);
     }

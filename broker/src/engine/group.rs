@@ -35,8 +35,15 @@ pub struct Groups {
 impl Default for Groups {
     /// The groups of the system.
     fn default() -> Self {
-        let by_name = SYSTEM_GROUPS.iter().map(|group| ((*group).to_owned(), config(group))).collect();
-        Self { by_name, version: 1, changed_wall_ms: 0 }
+        let by_name = SYSTEM_GROUPS
+            .iter()
+            .map(|group| ((*group).to_owned(), config(group)))
+            .collect();
+        Self {
+            by_name,
+            version: 1,
+            changed_wall_ms: 0,
+        }
     }
 }
 
@@ -79,13 +86,20 @@ impl Groups {
 
     /// The version as the protocol writes it.
     pub fn data_version(&self) -> DataVersion {
-        DataVersion { counter: self.version, state_version: 0, timestamp: self.changed_wall_ms }
+        DataVersion {
+            counter: self.version,
+            state_version: 0,
+            timestamp: self.changed_wall_ms,
+        }
     }
 }
 
 /// The settings that a group has when nobody says otherwise.
 pub fn config(group: &str) -> SubscriptionGroupConfig {
-    SubscriptionGroupConfig { group_name: group.to_owned(), ..SubscriptionGroupConfig::default() }
+    SubscriptionGroupConfig {
+        group_name: group.to_owned(),
+        ..SubscriptionGroupConfig::default()
+    }
 }
 
 /// Whether a group exists without being made.

@@ -100,9 +100,13 @@ impl Engine {
 
     /// A queue has new visible records: answers the pulls that wait for one of them.
     pub(super) fn wake_queue(&mut self, turn: &mut Turn<'_>, queue: QueueRef, max_offset: i64) {
-        let Some(ids) = self.held_pulls.by_queue.get(&queue) else { return };
+        let Some(ids) = self.held_pulls.by_queue.get(&queue) else {
+            return;
+        };
         for id in ids.clone() {
-            let Some(pull) = self.held_pulls.pulls.get(&id) else { continue };
+            let Some(pull) = self.held_pulls.pulls.get(&id) else {
+                continue;
+            };
             if pull.scanned >= max_offset {
                 continue;
             }
@@ -117,7 +121,13 @@ impl Engine {
 
     /// Answers the pulls of a queue that is no more.
     pub(super) fn wake_all_of(&mut self, turn: &mut Turn<'_>, queue: QueueRef) {
-        for id in self.held_pulls.by_queue.get(&queue).cloned().unwrap_or_default() {
+        for id in self
+            .held_pulls
+            .by_queue
+            .get(&queue)
+            .cloned()
+            .unwrap_or_default()
+        {
             self.end_hold(turn, id);
         }
     }

@@ -26,11 +26,21 @@ pub struct QueueLocks {
 
 impl QueueLocks {
     /// Locks a queue for a client; says whether the client has it now.
-    fn lock(&mut self, group: &str, topic: &str, queue_id: i32, client_id: &str, mono_ms: i64) -> bool {
+    fn lock(
+        &mut self,
+        group: &str,
+        topic: &str,
+        queue_id: i32,
+        client_id: &str,
+        mono_ms: i64,
+    ) -> bool {
         let locks = self.by_group.entry(group.to_owned()).or_default();
         let lock = locks
             .entry((topic.to_owned(), queue_id))
-            .or_insert_with(|| QueueLock { client_id: client_id.to_owned(), renewed_mono_ms: mono_ms });
+            .or_insert_with(|| QueueLock {
+                client_id: client_id.to_owned(),
+                renewed_mono_ms: mono_ms,
+            });
         if lock.client_id != client_id && mono_ms - lock.renewed_mono_ms <= LOCK_MS {
             return false;
         }
@@ -42,9 +52,14 @@ impl QueueLocks {
     }
 
     fn unlock(&mut self, group: &str, topic: &str, queue_id: i32, client_id: &str) {
-        let Some(locks) = self.by_group.get_mut(group) else { return };
+        let Some(locks) = self.by_group.get_mut(group) else {
+            return;
+        };
         let key = (topic.to_owned(), queue_id);
-        if locks.get(&key).is_some_and(|lock| lock.client_id == client_id) {
+        if locks
+            .get(&key)
+            .is_some_and(|lock| lock.client_id == client_id)
+        {
             locks.remove(&key);
         }
         if locks.is_empty() {
@@ -55,7 +70,11 @@ impl QueueLocks {
 
 impl Engine {
     /// LOCK_BATCH_MQ 41: answers the queues that the client has now, as it named them.
-    pub(super) fn lock_queues(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn lock_queues(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let mut body = LockBatchRequestBody::from_json(req.frame.body)?;
         let (group, client_id, now) = (body.consumer_group, body.client_id, turn.now.mono_ms);
         if self.groups.get(&group).is_none() {
@@ -64,19 +83,32 @@ impl Engine {
         let (topics, locks) = (&self.topics, &mut self.locks);
         // Only queues that exist can be locked, by groups that exist: names that a client makes up must not pile up here.
         body.mq_set.retain(|queue| {
-            topics.get(&queue.topic).is_some_and(|topic| (0..topic.queue_count()).contains(&queue.queue_id))
+            topics
+                .get(&queue.topic)
+                .is_some_and(|topic| (0..topic.queue_count()).contains(&queue.queue_id))
                 && locks.lock(&group, &queue.topic, queue.queue_id, &client_id, now)
         });
-        let locked = LockBatchResponseBody { lock_ok_mq_set: body.mq_set };
+        let locked = LockBatchResponseBody {
+            lock_ok_mq_set: body.mq_set,
+        };
         turn.answer_body(req.to, &locked.to_json());
         Ok(())
     }
 
     /// UNLOCK_BATCH_MQ 42.
-    pub(super) fn unlock_queues(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn unlock_queues(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let body = UnlockBatchRequestBody::from_json(req.frame.body)?;
         for queue in &body.mq_set {
-            self.locks.unlock(&body.consumer_group, &queue.topic, queue.queue_id, &body.client_id);
+            self.locks.unlock(
+                &body.consumer_group,
+                &queue.topic,
+                queue.queue_id,
+                &body.client_id,
+            );
         }
         turn.answer_ok(req.to);
         Ok(())

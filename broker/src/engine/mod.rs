@@ -13,9 +13,11 @@
 //! [`Engine::deadline_mono_ms`] has come.
 
 mod admin;
+mod calls;
 pub mod client;
 mod delay;
 pub mod filter;
+mod forbidden;
 pub mod group;
 mod heartbeat;
 mod held;
@@ -23,14 +25,21 @@ mod hold;
 mod lock;
 pub mod name;
 pub mod offset;
+mod pop;
 mod position;
 mod pull;
+mod reply;
+mod reset;
 mod send;
 mod send_back;
 pub mod settings;
 mod state;
+mod stats;
 mod store;
+#[cfg(test)]
+mod testhost;
 pub mod topic;
+mod transaction;
 pub mod turn;
 
 use std::collections::HashMap;
@@ -41,17 +50,22 @@ use corelane_wire::code::{request, response};
 use corelane_wire::record::Host;
 use corelane_wire::{Frame, FrameError};
 
-use crate::log::{Entry, Position, QueueRef, ReadId, Slice};
+use crate::log::{Entry, Log, Position, QueueRef, ReadId, Slice};
+use calls::Calls;
 use client::Clients;
 use delay::Delays;
 use filter::Filter;
+use forbidden::Forbidden;
 use group::Groups;
 use held::HeldReplies;
 use hold::HeldPulls;
 use lock::QueueLocks;
 use offset::Offsets;
+use pop::{Pops, Wait};
 use settings::Settings;
+use stats::Stats;
 use topic::Topics;
+use transaction::Transactions;
 pub use turn::{Connection, Effect, Now, Output, Refusal, ReplyTo, Request, Turn};
 
 /// A request that waits for a read of the disk.
@@ -66,11 +80,20 @@ pub struct Engine {
     topics: Topics,
     groups: Groups,
     offsets: Offsets,
+    /// How far groups have pulled, which is not kept.
+    pulled: Offsets,
+    /// Offsets that groups have not been told of yet (see `reset`).
+    resets: Offsets,
+    forbidden: Forbidden,
+    stats: Stats,
     clients: Clients,
     locks: QueueLocks,
     held: HeldReplies,
     held_pulls: HeldPulls,
+    calls: Calls,
+    transactions: Transactions,
     delays: Delays,
+    pops: Pops,
     waiting_reads: HashMap<ReadId, Vec<WaitingRead>>,
     filter_all: Rc<Filter>,
     store_host: Host,
@@ -97,6 +120,8 @@ pub struct Counters {
     pub bytes_in: u64,
     /// Requests that were refused.
     pub refused: u64,
+    /// Sends among them.
+    pub sends_refused: u64,
 }
 
 impl Engine {
@@ -106,11 +131,18 @@ impl Engine {
             topics: Topics::new(&settings),
             groups: Groups::default(),
             offsets: Offsets::default(),
+            pulled: Offsets::default(),
+            resets: Offsets::default(),
+            forbidden: Forbidden::default(),
+            stats: Stats::default(),
             clients: Clients::default(),
             locks: QueueLocks::default(),
             held: HeldReplies::default(),
             held_pulls: HeldPulls::default(),
+            calls: Calls::default(),
+            transactions: Transactions::default(),
             delays: Delays::new(&settings),
+            pops: Pops::default(),
             waiting_reads: HashMap::new(),
             filter_all: Rc::new(Filter::All),
             store_host: Host::from(settings.store_host),
@@ -130,9 +162,12 @@ impl Engine {
     }
 
     /// Replay is over and requests will come.
-    pub fn started(&mut self, now: Now) {
+    pub fn started(&mut self, log: &mut Log, now: Now) {
+        self.pops.started(now);
         self.started_wall_ms = now.wall_ms;
         self.topics.started(now.wall_ms);
+        self.stats.started(now.wall_ms);
+        self.transactions_started(log, now);
     }
 
     /// The topics, as a NameServer is told of them.
@@ -154,33 +189,73 @@ impl Engine {
     pub fn closed(&mut self, turn: &mut Turn<'_>, connection: Connection) {
         let left = self.clients.closed(connection);
         self.held_pulls.closed(connection);
+        self.end_calls_of(turn, connection);
+        self.pops.closed(connection);
         self.after_leaving(turn, &left);
     }
 
     /// A whole frame came. An error means that the connection cannot go on.
-    pub fn handle(&mut self, turn: &mut Turn<'_>, connection: Connection, bytes: &[u8]) -> Result<(), FrameError> {
+    pub fn handle(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: Connection,
+        bytes: &[u8],
+    ) -> Result<(), FrameError> {
         let frame = Frame::parse(bytes)?;
         self.dispatch_frame(turn, connection, bytes, &frame, true);
         Ok(())
     }
 
     /// Handles a request again, after a wait; it was parsed before. With `may_hold` unset it answers now.
-    fn dispatch(&mut self, turn: &mut Turn<'_>, connection: Connection, bytes: &[u8], may_hold: bool) {
+    fn dispatch(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: Connection,
+        bytes: &[u8],
+        may_hold: bool,
+    ) {
         if let Ok(frame) = Frame::parse(bytes) {
             self.dispatch_frame(turn, connection, bytes, &frame, may_hold);
         }
     }
 
-    fn dispatch_frame(&mut self, turn: &mut Turn<'_>, connection: Connection, bytes: &[u8], frame: &Frame<'_>, may_hold: bool) {
+    fn dispatch_frame(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: Connection,
+        bytes: &[u8],
+        frame: &Frame<'_>,
+        may_hold: bool,
+    ) {
         if frame.is_response() {
+            self.take_answer(turn, connection, frame);
             return;
         }
-        let req = Request { to: ReplyTo::new(connection, frame), frame, bytes };
+        let req = Request {
+            to: ReplyTo::new(connection, frame),
+            frame,
+            bytes,
+        };
         let result = match frame.code {
-            request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => self.send(turn, &req),
+            request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
+                self.send(turn, &req)
+            }
             request::CONSUMER_SEND_MSG_BACK => self.send_back(turn, &req),
             request::RECALL_MESSAGE => self.recall(turn, &req),
             request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => self.pull(turn, &req, may_hold),
+            request::END_TRANSACTION => self.end_transaction(turn, &req),
+            request::SEND_REPLY_MESSAGE | request::SEND_REPLY_MESSAGE_V2 => {
+                self.send_reply(turn, &req)
+            }
+            request::POP_MESSAGE => self.pop(turn, &req, Wait::asked_if(may_hold)),
+            request::ACK_MESSAGE => self.ack(turn, &req),
+            request::BATCH_ACK_MESSAGE => self.batch_ack(turn, &req),
+            request::CHANGE_MESSAGE_INVISIBLETIME => self.change_invisible(turn, &req),
+            request::NOTIFICATION => self.notification(turn, &req, Wait::asked_if(may_hold)),
+            request::PEEK_MESSAGE => self.peek(turn, &req),
+            request::POLLING_INFO => self.polling_info(turn, &req),
+            request::POP_ROLLBACK => self.pop_rollback(turn, &req),
+            request::QUERY_ASSIGNMENT => self.query_assignment(turn, &req),
             request::HEART_BEAT => self.heartbeat(turn, &req),
             request::UNREGISTER_CLIENT => self.unregister_client(turn, &req),
             request::CHECK_CLIENT_CONFIG => self.check_client_config(turn, &req),
@@ -197,6 +272,11 @@ impl Engine {
         };
         if let Err(refusal) = result {
             self.counters.refused += 1;
+            let is_send = matches!(
+                frame.code,
+                request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE
+            );
+            self.counters.sends_refused += u64::from(is_send);
             tracing::debug!(code = frame.code, refused = refusal.code, remark = %refusal.remark, "refused");
             turn.refuse(req.to, &refusal);
         }
@@ -204,12 +284,15 @@ impl Engine {
 
     /// The log has come further, or turned out to be broken: sends the answers that waited for it and wakes pulls.
     pub fn settle(&mut self, turn: &mut Turn<'_>) {
-        self.held.release(turn.log.durable(), turn.now.mono_ms, turn.out);
+        self.held
+            .release(turn.log.durable(), turn.now.mono_ms, turn.out);
         let mut visible = std::mem::take(&mut self.visible);
         visible.clear();
-        turn.log.take_visible(|queue, max_offset| visible.push((queue, max_offset)));
+        turn.log
+            .take_visible(|queue, max_offset| visible.push((queue, max_offset)));
         for (queue, max_offset) in &visible {
             self.wake_queue(turn, *queue, *max_offset);
+            self.wake_pops(turn, *queue);
         }
         self.visible = visible;
     }
@@ -225,23 +308,31 @@ impl Engine {
         for waiting in self.waiting_reads.remove(&read).unwrap_or_default() {
             self.dispatch(turn, waiting.connection, &waiting.frame, true);
         }
+        self.transactions_read(turn, read);
+        self.revive_after_read(turn, read);
     }
 
     /// Does what is due.
     pub fn on_time(&mut self, turn: &mut Turn<'_>) {
         self.end_overdue_holds(turn);
+        self.end_overdue_calls(turn);
+        self.check_transactions(turn);
+        self.pops_on_time(turn);
         self.held.expire(turn.now.mono_ms, turn.out);
         self.deliver_due(turn);
         if self.offsets.is_dirty() && turn.now.mono_ms >= self.next_offset_flush_mono_ms {
             self.journal_dirty_offsets(turn);
         }
         // The first commit after a flush starts the wait for the next one.
-        self.next_offset_flush_mono_ms = match (self.offsets.is_dirty(), self.next_offset_flush_mono_ms) {
-            (false, _) => i64::MAX,
-            (true, i64::MAX) => turn.now.mono_ms + self.settings.offset_flush_ms,
-            (true, due) if due <= turn.now.mono_ms => turn.now.mono_ms + self.settings.offset_flush_ms,
-            (true, due) => due,
-        };
+        self.next_offset_flush_mono_ms =
+            match (self.offsets.is_dirty(), self.next_offset_flush_mono_ms) {
+                (false, _) => i64::MAX,
+                (true, i64::MAX) => turn.now.mono_ms + self.settings.offset_flush_ms,
+                (true, due) if due <= turn.now.mono_ms => {
+                    turn.now.mono_ms + self.settings.offset_flush_ms
+                }
+                (true, due) => due,
+            };
         self.scan_clients(turn);
     }
 
@@ -253,22 +344,40 @@ impl Engine {
         };
         let holds = self.held_pulls.deadline_mono_ms().unwrap_or(i64::MAX);
         let registrations = self.held.deadline_mono_ms().unwrap_or(i64::MAX);
-        flush.min(holds).min(registrations).min(self.delays.deadline_mono_ms()).min(self.next_scan_mono_ms)
+        let calls = self.calls.deadline_mono_ms().unwrap_or(i64::MAX);
+        let transactions = self.transactions.deadline_mono_ms().unwrap_or(i64::MAX);
+        let work = calls.min(transactions).min(self.delays.deadline_mono_ms());
+        flush
+            .min(holds)
+            .min(registrations)
+            .min(work)
+            .min(self.next_scan_mono_ms)
+            .min(self.pops.deadline_mono_ms())
     }
 
     /// Writes down what would otherwise wait: the host is about to end.
     pub fn drain(&mut self, turn: &mut Turn<'_>) {
+        self.journal_acks(turn, true);
         self.journal_dirty_offsets(turn);
     }
 
     /// Handles `req` again when the read is done.
     fn retry_after_read(&mut self, read: ReadId, req: &Request<'_>) {
-        let waiting = WaitingRead { connection: req.to.connection, frame: req.bytes.into() };
+        let waiting = WaitingRead {
+            connection: req.to.connection,
+            frame: req.bytes.into(),
+        };
         self.waiting_reads.entry(read).or_default().push(waiting);
     }
 
     /// Answers SUCCESS when the log is durable up to `end` and the NameServers know `registration` (0: need not).
-    fn answer_when_durable(&mut self, turn: &mut Turn<'_>, to: ReplyTo, end: Position, registration: u64) {
+    fn answer_when_durable(
+        &mut self,
+        turn: &mut Turn<'_>,
+        to: ReplyTo,
+        end: Position,
+        registration: u64,
+    ) {
         self.reply_when_durable(turn, to, end, registration, true, |out| {
             to.write(out, response::SUCCESS, None).finish(0);
         });
@@ -291,7 +400,8 @@ impl Engine {
             write(turn.out.buffer(to.connection));
             return;
         }
-        self.held.hold(end, to.connection, registration, write);
+        self.held
+            .hold(end, to.connection, registration, turn.now.mono_ms, write);
     }
 
     fn next_opaque(&mut self) -> i32 {
@@ -299,4 +409,3 @@ impl Engine {
         self.opaque
     }
 }
-

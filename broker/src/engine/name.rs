@@ -66,22 +66,35 @@ pub fn is_group_topic(topic: &str) -> bool {
 }
 
 fn legal(name: &str) -> bool {
-    name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'%' | b'|' | b'_' | b'-'))
+    name.bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'%' | b'|' | b'_' | b'-'))
 }
 
 /// Checks the name of a topic (protocol reference: letters, digits, `%`, `|`, `_`, `-`).
 pub fn check_topic(topic: &str) -> Result<(), Refusal> {
-    let longest = if is_group_topic(topic) { MAX_RETRY_TOPIC } else { MAX_TOPIC };
+    let longest = if is_group_topic(topic) {
+        MAX_RETRY_TOPIC
+    } else {
+        MAX_TOPIC
+    };
     if topic.is_empty() {
-        return Err(Refusal::new(response::INVALID_PARAMETER, "the topic has no name"));
+        return Err(Refusal::new(
+            response::INVALID_PARAMETER,
+            "the topic has no name",
+        ));
     }
     if topic.len() > longest {
-        return Err(Refusal::new(response::INVALID_PARAMETER, format!("the topic's name is longer than {longest} characters")));
+        return Err(Refusal::new(
+            response::INVALID_PARAMETER,
+            format!("the topic's name is longer than {longest} characters"),
+        ));
     }
     if !legal(topic) {
         return Err(Refusal::new(
             response::INVALID_PARAMETER,
-            format!("the topic's name {topic:?} has characters other than letters, digits, %, |, _ and -"),
+            format!(
+                "the topic's name {topic:?} has characters other than letters, digits, %, |, _ and -"
+            ),
         ));
     }
     Ok(())
@@ -92,7 +105,9 @@ pub fn check_group(group: &str) -> Result<(), Refusal> {
     if group.is_empty() || group.len() > MAX_GROUP || !legal(group) {
         return Err(Refusal::new(
             response::INVALID_PARAMETER,
-            format!("the group's name {group:?} must have 1 to {MAX_GROUP} letters, digits, %, |, _ and -"),
+            format!(
+                "the group's name {group:?} must have 1 to {MAX_GROUP} letters, digits, %, |, _ and -"
+            ),
         ));
     }
     Ok(())
@@ -104,7 +119,14 @@ mod tests {
 
     #[test]
     fn names_are_checked_as_the_protocol_says() {
-        for good in ["a", "TopicTest", "ns%topic", "%RETRY%group", "a|b_c-1", &"x".repeat(127)] {
+        for good in [
+            "a",
+            "TopicTest",
+            "ns%topic",
+            "%RETRY%group",
+            "a|b_c-1",
+            &"x".repeat(127),
+        ] {
             assert_eq!(check_topic(good), Ok(()), "{good}");
         }
         for bad in ["", "a b", "topic$", "t\u{e9}", "a\u{1}", &"x".repeat(128)] {

@@ -21,7 +21,11 @@ pub struct Offsets {
 impl Offsets {
     /// The committed offset: of the message that the group will consume next.
     pub fn get(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
-        self.by_group.get(group)?.get(topic)?.get(&queue_id).copied()
+        self.by_group
+            .get(group)?
+            .get(topic)?
+            .get(&queue_id)
+            .copied()
     }
 
     /// All queues of a topic that the group has committed.
@@ -31,18 +35,27 @@ impl Offsets {
 
     /// The topics in which a group has committed anything.
     pub fn topics(&self, group: &str) -> impl Iterator<Item = &str> {
-        self.by_group.get(group).into_iter().flatten().map(|(topic, _)| topic.as_str())
+        self.by_group
+            .get(group)
+            .into_iter()
+            .flatten()
+            .map(|(topic, _)| topic.as_str())
     }
 
     /// The groups that have committed anything in a topic.
     pub fn groups<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = &'a str> + 'a {
-        self.by_group.iter().filter(move |(_, topics)| topics.contains_key(topic)).map(|(group, _)| group.as_str())
+        self.by_group
+            .iter()
+            .filter(move |(_, topics)| topics.contains_key(topic))
+            .map(|(group, _)| group.as_str())
     }
 
     /// Group, topic and offsets of everything there is.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str, &QueueOffsets)> {
         self.by_group.iter().flat_map(|(group, topics)| {
-            topics.iter().map(move |(topic, queues)| (group.as_str(), topic.as_str(), queues))
+            topics
+                .iter()
+                .map(move |(topic, queues)| (group.as_str(), topic.as_str(), queues))
         })
     }
 
@@ -72,6 +85,34 @@ impl Offsets {
     /// How many offsets there are.
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// Forgets the offset of one queue.
+    pub fn forget_queue(&mut self, group: &str, topic: &str, queue_id: i32) {
+        let Some(topics) = self.by_group.get_mut(group) else {
+            return;
+        };
+        let Some(queues) = topics.get_mut(topic) else {
+            return;
+        };
+        queues.remove(&queue_id);
+        if queues.is_empty() {
+            topics.remove(topic);
+        }
+        if topics.is_empty() {
+            self.by_group.remove(group);
+        }
+    }
+
+    /// Forgets the offsets of a group in one topic.
+    pub fn forget(&mut self, group: &str, topic: &str) {
+        let Some(topics) = self.by_group.get_mut(group) else {
+            return;
+        };
+        topics.remove(topic);
+        if topics.is_empty() {
+            self.by_group.remove(group);
+        }
     }
 
     /// Whether anything is to be journalled.
@@ -106,7 +147,11 @@ impl Offsets {
     /// Forgets a group.
     pub fn remove_group(&mut self, group: &str) {
         let removed = self.by_group.remove(group);
-        self.count -= removed.iter().flat_map(HashMap::values).map(BTreeMap::len).sum::<usize>();
+        self.count -= removed
+            .iter()
+            .flat_map(HashMap::values)
+            .map(BTreeMap::len)
+            .sum::<usize>();
         self.dirty.retain(|(dirty, _)| dirty != group);
     }
 }

@@ -3,7 +3,10 @@
 
 use corelane_wire::ExtHeader;
 use corelane_wire::code::response;
-use corelane_wire::header::offset::{GetEarliestMsgStoretimeRequest, GetMaxOffsetRequest, GetMinOffsetRequest, QueryConsumerOffsetRequest, SearchOffsetByTimestampRequest, UpdateConsumerOffsetRequest};
+use corelane_wire::header::offset::{
+    GetEarliestMsgStoretimeRequest, GetMaxOffsetRequest, GetMinOffsetRequest,
+    QueryConsumerOffsetRequest, SearchOffsetByTimestampRequest, UpdateConsumerOffsetRequest,
+};
 
 use super::Engine;
 use super::turn::{Refusal, ReplyTo, Request, Turn};
@@ -11,7 +14,11 @@ use crate::log::{Boundary, QueueRef, ReadMiss};
 
 impl Engine {
     /// QUERY_CONSUMER_OFFSET 14.
-    pub(super) fn query_consumer_offset(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn query_consumer_offset(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = QueryConsumerOffsetRequest::decode(&req.frame.ext)?;
         let (group, topic) = (header.consumer_group.to_str(), header.topic.to_str());
         if let Some(offset) = self.offsets.get(&group, &topic, header.queue_id) {
@@ -19,38 +26,74 @@ impl Engine {
             return Ok(());
         }
         // A group that is new on a queue which still has its first message starts there, whatever the consumer prefers.
-        let first_is_there = turn.log.find_queue(&topic, header.queue_id).is_none_or(|queue| turn.log.min_offset(queue) == 0);
+        let first_is_there = turn
+            .log
+            .find_queue(&topic, header.queue_id)
+            .is_none_or(|queue| turn.log.min_offset(queue) == 0);
         if header.set_zero_if_not_found != Some(false) && first_is_there {
             answer_offset(turn, req.to, 0);
             return Ok(());
         }
-        Err(Refusal::new(response::QUERY_NOT_FOUND, "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first"))
+        Err(Refusal::new(
+            response::QUERY_NOT_FOUND,
+            "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first",
+        ))
     }
 
     /// UPDATE_CONSUMER_OFFSET 15.
-    pub(super) fn update_consumer_offset(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn update_consumer_offset(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = UpdateConsumerOffsetRequest::decode(&req.frame.ext)?;
         let (group, topic) = (header.consumer_group.to_str(), header.topic.to_str());
         let Some(known) = self.topics.get(&topic) else {
             return Err(no_topic(&topic));
         };
         if self.groups.get(&group).is_none() {
-            return Err(Refusal::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, format!("the group {group} does not exist")));
+            return Err(Refusal::new(
+                response::SUBSCRIPTION_GROUP_NOT_EXIST,
+                format!("the group {group} does not exist"),
+            ));
         }
         if header.queue_id < 0 || header.queue_id >= known.queue_count() {
-            return Err(Refusal::new(response::INVALID_PARAMETER, format!("{topic} has no queue {}", header.queue_id)));
+            return Err(Refusal::new(
+                response::INVALID_PARAMETER,
+                format!("{topic} has no queue {}", header.queue_id),
+            ));
         }
         if header.commit_offset < 0 {
-            return Err(Refusal::new(response::INVALID_PARAMETER, format!("{} is not an offset", header.commit_offset)));
+            return Err(Refusal::new(
+                response::INVALID_PARAMETER,
+                format!("{} is not an offset", header.commit_offset),
+            ));
+        }
+        if self.is_reset(&group, &topic, header.queue_id) {
+            turn.answer_ok(req.to);
+            return Ok(());
         }
         let is_new = self.offsets.get(&group, &topic, header.queue_id).is_none();
         if is_new && self.offsets.count() >= self.settings.max_offsets {
             return Err(Refusal::new(
                 response::SYSTEM_BUSY,
-                format!("this broker keeps {} consumer offsets already (max_offsets)", self.offsets.count()),
+                format!(
+                    "this broker keeps {} consumer offsets already (max_offsets)",
+                    self.offsets.count()
+                ),
             ));
         }
-        let changed = self.offsets.commit(&group, &topic, header.queue_id, header.commit_offset);
+        if self
+            .offsets
+            .get(&group, &topic, header.queue_id)
+            .is_some_and(|committed| header.commit_offset < committed)
+        {
+            // Only a reset by hand goes back; what was popped before it does not count any more.
+            self.reset_pops(turn, &group, &topic, header.queue_id)?;
+        }
+        let changed = self
+            .offsets
+            .commit(&group, &topic, header.queue_id, header.commit_offset);
         if req.to.oneway {
             return Ok(());
         }
@@ -64,7 +107,11 @@ impl Engine {
     }
 
     /// GET_MAX_OFFSET 30.
-    pub(super) fn get_max_offset(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn get_max_offset(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = GetMaxOffsetRequest::decode(&req.frame.ext)?;
         let queue = turn.log.find_queue(&header.topic.to_str(), header.queue_id);
         let offset = queue.map_or(0, |queue| turn.log.max_offset(queue));
@@ -73,7 +120,11 @@ impl Engine {
     }
 
     /// GET_MIN_OFFSET 31.
-    pub(super) fn get_min_offset(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn get_min_offset(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = GetMinOffsetRequest::decode(&req.frame.ext)?;
         let queue = turn.log.find_queue(&header.topic.to_str(), header.queue_id);
         let offset = queue.map_or(0, |queue| turn.log.min_offset(queue));
@@ -82,10 +133,20 @@ impl Engine {
     }
 
     /// SEARCH_OFFSET_BY_TIMESTAMP 29.
-    pub(super) fn search_offset(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn search_offset(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = SearchOffsetByTimestampRequest::decode(&req.frame.ext)?;
-        let upper = header.boundary_type.is_some_and(|text| text.to_str().eq_ignore_ascii_case("UPPER"));
-        let boundary = if upper { Boundary::Upper } else { Boundary::Lower };
+        let upper = header
+            .boundary_type
+            .is_some_and(|text| text.to_str().eq_ignore_ascii_case("UPPER"));
+        let boundary = if upper {
+            Boundary::Upper
+        } else {
+            Boundary::Lower
+        };
         let Some(queue) = turn.log.find_queue(&header.topic.to_str(), header.queue_id) else {
             answer_offset(turn, req.to, 0);
             return Ok(());
@@ -99,7 +160,11 @@ impl Engine {
     }
 
     /// GET_EARLIEST_MSG_STORETIME 32.
-    pub(super) fn earliest_store_time(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn earliest_store_time(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = GetEarliestMsgStoretimeRequest::decode(&req.frame.ext)?;
         let queue = turn.log.find_queue(&header.topic.to_str(), header.queue_id);
         let time = match queue.map(|queue| self.store_time(turn, queue, None)) {
@@ -111,7 +176,13 @@ impl Engine {
             }
             Some(Err(miss)) => return Err(Refusal::new(response::SYSTEM_ERROR, miss.to_string())),
         };
-        turn.answer(req.to, response::SUCCESS, None, |fields| fields.int_field("timestamp", time), &[]);
+        turn.answer(
+            req.to,
+            response::SUCCESS,
+            None,
+            |fields| fields.int_field("timestamp", time),
+            &[],
+        );
         Ok(())
     }
 
@@ -133,10 +204,19 @@ impl Engine {
 }
 
 fn answer_offset(turn: &mut Turn<'_>, to: ReplyTo, offset: i64) {
-    turn.answer(to, response::SUCCESS, None, |fields| fields.int_field("offset", offset), &[]);
+    turn.answer(
+        to,
+        response::SUCCESS,
+        None,
+        |fields| fields.int_field("offset", offset),
+        &[],
+    );
 }
 
 /// The refusal for a topic that is not there.
 pub(super) fn no_topic(topic: &str) -> Refusal {
-    Refusal::new(response::TOPIC_NOT_EXIST, format!("topic[{topic}] not exist, apply first please!"))
+    Refusal::new(
+        response::TOPIC_NOT_EXIST,
+        format!("topic[{topic}] not exist, apply first please!"),
+    )
 }

@@ -51,12 +51,18 @@ struct Found {
     next: i64,
     min: i64,
     max: i64,
+    messages: usize,
     bytes: usize,
 }
 
 impl Engine {
     /// PULL_MESSAGE 11, LITE_PULL_MESSAGE 361. With `may_hold` unset it answers whatever there is.
-    pub(super) fn pull(&mut self, turn: &mut Turn<'_>, req: &Request<'_>, may_hold: bool) -> Result<(), Refusal> {
+    pub(super) fn pull(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+        may_hold: bool,
+    ) -> Result<(), Refusal> {
         let header = PullMessageRequest::decode(&req.frame.ext)?;
         let (group, topic) = (header.consumer_group.to_str(), header.topic.to_str());
         if self.ensure_group(turn, &group)?.is_none() {
@@ -67,32 +73,80 @@ impl Engine {
         }
         let config = self.groups.get(&group);
         if config.is_some_and(|config| !config.consume_enable) {
-            return Err(Refusal::new(response::NO_PERMISSION, format!("consumer group [{group}] is not permitted to consume")));
+            return Err(Refusal::new(
+                response::NO_PERMISSION,
+                format!("consumer group [{group}] is not permitted to consume"),
+            ));
         }
         let broadcast = config.is_none_or(|config| config.consume_broadcast_enable);
         let Some(known) = self.topics.get_mut(&topic) else {
             return Err(no_topic(&topic));
         };
         if known.config.perm & perm::READ == 0 {
-            return Err(Refusal::new(response::NO_PERMISSION, format!("the topic[{topic}] pulling message is forbidden")));
+            return Err(Refusal::new(
+                response::NO_PERMISSION,
+                format!("the topic[{topic}] pulling message is forbidden"),
+            ));
         }
         if header.queue_id < 0 || header.queue_id >= known.config.read_queue_nums {
             return Err(Refusal::new(
                 response::INVALID_PARAMETER,
-                format!("queueId[{}] is illegal, topic[{topic}] has {} queues to read", header.queue_id, known.config.read_queue_nums),
+                format!(
+                    "queueId[{}] is illegal, topic[{topic}] has {} queues to read",
+                    header.queue_id, known.config.read_queue_nums
+                ),
             ));
         }
         let queue = known.queue(turn.log, header.queue_id);
+        if self.forbidden.is_forbidden(&group, &topic) {
+            return Err(Refusal::new(
+                response::NO_PERMISSION,
+                format!("the consumer group[{group}] is forbidden for topic[{topic}]"),
+            ));
+        }
+        if let Some(next) = self.take_reset(turn, &group, &topic, header.queue_id)? {
+            let (min, max) = (turn.log.min_offset(queue), turn.log.max_offset(queue));
+            let found = Found {
+                code: response::PULL_OFFSET_MOVED,
+                status: "OFFSET_RESET",
+                next,
+                min,
+                max,
+                messages: 0,
+                bytes: 0,
+            };
+            self.answer_pull(turn, req, &found);
+            return Ok(());
+        }
         let filter = self.pull_filter(&header, &group, &topic, broadcast)?;
         let room = self.offsets.count() < self.settings.max_offsets;
-        if header.sys_flag & pull_flag::COMMIT_OFFSET != 0 && may_hold && header.commit_offset >= 0 && room {
-            self.offsets.commit(&group, &topic, header.queue_id, header.commit_offset);
+        if header.sys_flag & pull_flag::COMMIT_OFFSET != 0
+            && may_hold
+            && header.commit_offset >= 0
+            && room
+        {
+            self.offsets
+                .commit(&group, &topic, header.queue_id, header.commit_offset);
         }
 
-        let max_messages = usize::try_from(header.max_msg_nums).unwrap_or(0).clamp(1, self.settings.pull_max_messages);
-        let wanted_bytes = header.max_msg_bytes.and_then(|bytes| usize::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
-        let max_bytes = wanted_bytes.map_or(self.settings.pull_max_bytes, |bytes| bytes.min(self.settings.pull_max_bytes));
-        let found = match self.find(turn, queue, header.queue_offset, max_messages, max_bytes, &filter) {
+        let max_messages = usize::try_from(header.max_msg_nums)
+            .unwrap_or(0)
+            .clamp(1, self.settings.pull_max_messages);
+        let wanted_bytes = header
+            .max_msg_bytes
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .filter(|bytes| *bytes > 0);
+        let max_bytes = wanted_bytes.map_or(self.settings.pull_max_bytes, |bytes| {
+            bytes.min(self.settings.pull_max_bytes)
+        });
+        let found = match self.find(
+            turn,
+            queue,
+            header.queue_offset,
+            max_messages,
+            max_bytes,
+            &filter,
+        ) {
             Ok(found) => found,
             Err(ReadMiss::Wanted(read)) => {
                 self.retry_after_read(read, req);
@@ -105,7 +159,15 @@ impl Engine {
             Err(ReadMiss::Gone) => {
                 let min = turn.log.min_offset(queue);
                 let max = turn.log.max_offset(queue);
-                Found { code: response::PULL_OFFSET_MOVED, status: "MESSAGE_WAS_REMOVING", next: min, min, max, bytes: 0 }
+                Found {
+                    code: response::PULL_OFFSET_MOVED,
+                    status: "MESSAGE_WAS_REMOVING",
+                    next: min,
+                    min,
+                    max,
+                    messages: 0,
+                    bytes: 0,
+                }
             }
         };
         let waits = found.code == response::PULL_NOT_FOUND
@@ -113,11 +175,45 @@ impl Engine {
             && self.settings.long_polling
             && header.sys_flag & pull_flag::SUSPEND != 0
             && header.suspend_timeout_millis > 0;
-        if waits && self.hold_pull(turn, req, queue, found.next, header.suspend_timeout_millis, filter) {
+        if waits
+            && self.hold_pull(
+                turn,
+                req,
+                queue,
+                found.next,
+                header.suspend_timeout_millis,
+                filter,
+            )
+        {
             return Ok(());
         }
+        if found.code == response::SUCCESS {
+            // Only beside a committed offset, so that there are never more of them than of those.
+            if self.offsets.get(&group, &topic, header.queue_id).is_some() {
+                self.pulled
+                    .load(&group, &topic, header.queue_id, found.next);
+            }
+            self.stats.got(
+                &group,
+                &topic,
+                found.messages,
+                found.bytes,
+                turn.now.wall_ms,
+            );
+        } else {
+            self.stats.missed(turn.now.wall_ms);
+        }
+        self.answer_pull(turn, req, &found);
+        Ok(())
+    }
+
+    fn answer_pull(&mut self, turn: &mut Turn<'_>, req: &Request<'_>, found: &Found) {
         if !req.to.oneway {
-            let mut fields = req.to.write(turn.out.buffer(req.to.connection), found.code, Some(found.status));
+            let mut fields = req.to.write(
+                turn.out.buffer(req.to.connection),
+                found.code,
+                Some(found.status),
+            );
             fields.int_field("suggestWhichBrokerId", 0);
             fields.int_field("nextBeginOffset", found.next);
             fields.int_field("minOffset", found.min);
@@ -128,7 +224,6 @@ impl Engine {
             }
         }
         self.parts.clear();
-        Ok(())
     }
 
     fn pull_filter(
@@ -139,15 +234,23 @@ impl Engine {
         broadcast: bool,
     ) -> Result<PullFilter, Refusal> {
         if header.sys_flag & pull_flag::SUBSCRIPTION != 0 {
-            let expression = header.subscription.map(|text| text.to_str()).unwrap_or_default();
+            let expression = header
+                .subscription
+                .map(|text| text.to_str())
+                .unwrap_or_default();
             if expression == "*" {
                 return Ok(PullFilter::Own(self.filter_all.clone()));
             }
             let kind = header.expression_type.map(|text| text.to_str());
-            return Ok(PullFilter::Own(Rc::new(self.compile(kind.as_deref(), &expression)?)));
+            return Ok(PullFilter::Own(Rc::new(
+                self.compile(kind.as_deref(), &expression)?,
+            )));
         }
         let Some(consumers) = self.clients.consumers(group) else {
-            return Err(Refusal::new(response::SUBSCRIPTION_NOT_EXIST, format!("the consumer's group info not exist: {group}")));
+            return Err(Refusal::new(
+                response::SUBSCRIPTION_NOT_EXIST,
+                format!("the consumer's group info not exist: {group}"),
+            ));
         };
         if !broadcast && consumers.is_broadcasting() {
             return Err(Refusal::new(
@@ -158,7 +261,9 @@ impl Engine {
         let Some(subscription) = consumers.subscriptions.get(topic) else {
             return Err(Refusal::new(
                 response::SUBSCRIPTION_NOT_EXIST,
-                format!("the consumer's subscription not exist: {group} does not subscribe to {topic}"),
+                format!(
+                    "the consumer's subscription not exist: {group} does not subscribe to {topic}"
+                ),
             ));
         };
         if subscription.data.sub_version < header.sub_version {
@@ -168,10 +273,21 @@ impl Engine {
             ));
         }
         if let Err(error) = &subscription.filter {
-            return Err(Refusal::new(response::SUBSCRIPTION_PARSE_FAILED, error.to_string()));
+            return Err(Refusal::new(
+                response::SUBSCRIPTION_PARSE_FAILED,
+                error.to_string(),
+            ));
         }
-        if subscription.filter.as_ref().is_ok_and(Filter::needs_properties) && !self.settings.property_filter {
-            self.compile(Some(&subscription.data.expression_type), &subscription.data.sub_string)?;
+        if subscription
+            .filter
+            .as_ref()
+            .is_ok_and(Filter::needs_properties)
+            && !self.settings.property_filter
+        {
+            self.compile(
+                Some(&subscription.data.expression_type),
+                &subscription.data.sub_string,
+            )?;
         }
         Ok(PullFilter::Registered(subscription.clone()))
     }
@@ -189,16 +305,32 @@ impl Engine {
         self.parts.clear();
         let min = turn.log.min_offset(queue);
         let max = turn.log.max_offset(queue);
-        let none = |code, status, next| Found { code, status, next, min, max, bytes: 0 };
+        let none = |code, status, next| Found {
+            code,
+            status,
+            next,
+            min,
+            max,
+            messages: 0,
+            bytes: 0,
+        };
         if max == 0 {
-            let code = if from == 0 { response::PULL_NOT_FOUND } else { response::PULL_OFFSET_MOVED };
+            let code = if from == 0 {
+                response::PULL_NOT_FOUND
+            } else {
+                response::PULL_OFFSET_MOVED
+            };
             return Ok(none(code, "NO_MESSAGE_IN_QUEUE", 0));
         }
         if from < min {
             return Ok(none(response::PULL_OFFSET_MOVED, "OFFSET_TOO_SMALL", min));
         }
         if from > max {
-            return Ok(none(response::PULL_OFFSET_MOVED, "OFFSET_OVERFLOW_BADLY", max));
+            return Ok(none(
+                response::PULL_OFFSET_MOVED,
+                "OFFSET_OVERFLOW_BADLY",
+                max,
+            ));
         }
         if from == max {
             return Ok(none(response::PULL_NOT_FOUND, "OFFSET_OVERFLOW_ONE", from));
@@ -245,20 +377,40 @@ impl Engine {
             Err(_) | Ok(()) => {}
         }
         if messages == 0 {
-            return Ok(none(response::PULL_RETRY_IMMEDIATELY, "NO_MATCHED_MESSAGE", next));
+            return Ok(none(
+                response::PULL_RETRY_IMMEDIATELY,
+                "NO_MATCHED_MESSAGE",
+                next,
+            ));
         }
-        Ok(Found { code: response::SUCCESS, status: "FOUND", next, min, max, bytes })
+        Ok(Found {
+            code: response::SUCCESS,
+            status: "FOUND",
+            next,
+            min,
+            max,
+            messages,
+            bytes,
+        })
     }
 
     /// The record of an entry, where it passes the filter.
-    fn matching(&mut self, turn: &mut Turn<'_>, entry: &Entry, filter: &PullFilter) -> Result<Option<Slice>, ReadMiss> {
-        let Some(filter) = filter.get() else { return Ok(None) };
+    pub(super) fn matching(
+        &mut self,
+        turn: &mut Turn<'_>,
+        entry: &Entry,
+        filter: &PullFilter,
+    ) -> Result<Option<Slice>, ReadMiss> {
+        let Some(filter) = filter.get() else {
+            return Ok(None);
+        };
         if !filter.matches_tags_code(entry.tags_code) {
             return Ok(None);
         }
         let slice = turn.log.record(entry.position, entry.size)?;
         if filter.needs_properties() {
-            let passes = Record::parse(&slice).is_ok_and(|(record, _)| filter.matches_properties(record.properties_bytes()));
+            let passes = Record::parse(&slice)
+                .is_ok_and(|(record, _)| filter.matches_properties(record.properties_bytes()));
             return Ok(passes.then_some(slice));
         }
         Ok(Some(slice))
@@ -272,10 +424,20 @@ impl Engine {
     }
 
     /// Whether any visible record of a queue from `from` on passes a filter. Says "yes" where it would have to read first.
-    pub(super) fn any_match(&mut self, turn: &mut Turn<'_>, queue: QueueRef, from: i64, filter: &PullFilter) -> bool {
+    pub(super) fn any_match(
+        &mut self,
+        turn: &mut Turn<'_>,
+        queue: QueueRef,
+        from: i64,
+        filter: &PullFilter,
+    ) -> bool {
         let mut entries = std::mem::take(&mut self.entries);
         entries.clear();
-        let mut any = turn.log.entries(queue, from, MAX_SCANNED, &mut entries).is_err() || entries.len() == MAX_SCANNED;
+        let mut any = turn
+            .log
+            .entries(queue, from, MAX_SCANNED, &mut entries)
+            .is_err()
+            || entries.len() == MAX_SCANNED;
         for entry in &entries {
             any = any || !matches!(self.matching(turn, entry, filter), Ok(None));
         }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use corelane_wire::batch;
+use corelane_wire::body::TopicConfig;
 use corelane_wire::code::{perm, request, response, sys_flag};
 use corelane_wire::header::send::SendMessageRequest;
 use corelane_wire::message_id::{OffsetId, RecallHandle};
@@ -13,7 +14,7 @@ use corelane_wire::properties::{Edit, Properties, name as property};
 use corelane_wire::record::{Host, MAX_PROPERTIES_BYTES};
 use corelane_wire::{ExtHeader, Text};
 
-use super::delay::{Asked, Due};
+use super::delay::{Asked, Due, Taken};
 use super::position::no_topic;
 use super::store::NewMessage;
 use super::turn::{Effect, Refusal, Request, Turn};
@@ -24,12 +25,15 @@ use crate::log::{Position, QueueRef};
 pub(super) const REGION: &str = "DefaultRegion";
 
 /// Where a message goes.
-struct Target<'a> {
-    topic: Cow<'a, str>,
-    queue_id: i32,
-    queue: QueueRef,
+pub(super) struct Target<'a> {
+    /// Its topic.
+    pub topic: Cow<'a, str>,
+    /// Its queue of that topic.
+    pub queue_id: i32,
+    /// The log's reference of that queue.
+    pub queue: QueueRef,
     /// A group gave up on the message: it goes to its dead letters.
-    dead: bool,
+    pub dead: bool,
 }
 
 impl Engine {
@@ -41,20 +45,26 @@ impl Engine {
         };
         let is_batch = req.frame.code == request::SEND_BATCH_MESSAGE || header.batch == Some(true);
         let target = self.target(turn, &header)?;
-        if req.frame.body.is_empty() || req.frame.body.len() > self.settings.max_message_bytes {
-            return Err(Refusal::new(
-                response::MESSAGE_ILLEGAL,
-                format!(
-                    "the body has {} bytes, and a message has 1 to {} (max_message_bytes)",
-                    req.frame.body.len(),
-                    self.settings.max_message_bytes
-                ),
-            ));
-        }
+        self.check_body(req.frame.body)?;
         match is_batch {
             true => self.send_batch(turn, req, &header, &target),
             false => self.send_one(turn, req, &header, &target),
         }
+    }
+
+    /// Whether a message may have this body.
+    pub(super) fn check_body(&self, body: &[u8]) -> Result<(), Refusal> {
+        if !body.is_empty() && body.len() <= self.settings.max_message_bytes {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            response::MESSAGE_ILLEGAL,
+            format!(
+                "the body has {} bytes, and a message has 1 to {} (max_message_bytes)",
+                body.len(),
+                self.settings.max_message_bytes
+            ),
+        ))
     }
 
     fn send_one(
@@ -64,8 +74,20 @@ impl Engine {
         header: &SendMessageRequest<'_>,
         target: &Target<'_>,
     ) -> Result<(), Refusal> {
-        let received = header.properties.map_or(Properties::from_plain(""), Properties::from_text);
-        let [unique_key, wait, tags, transaction, level, delay_secs, delay_ms, deliver_ms, out_ms] = received.find([
+        let received = header
+            .properties
+            .map_or(Properties::from_plain(""), Properties::from_text);
+        let [
+            unique_key,
+            wait,
+            tags,
+            transaction,
+            level,
+            delay_secs,
+            delay_ms,
+            deliver_ms,
+            out_ms,
+        ] = received.find([
             property::UNIQ_KEY,
             property::WAIT,
             property::TAGS,
@@ -76,11 +98,23 @@ impl Engine {
             property::TIMER_DELIVER_MS,
             property::TIMER_OUT_MS,
         ]);
-        if transaction.is_some_and(|value| value.to_str().eq_ignore_ascii_case("true")) {
-            return Err(not_served("transactional messages"));
-        }
-        let asked = Asked { level, delay_secs, delay_ms, deliver_ms, out_ms };
-        let due = if target.dead { Due::Now } else { self.due(turn.now.wall_ms, &asked)? };
+        // What a group sends back was a transaction's once, and is none any more.
+        let is_retry = target.dead || header.reconsume_times.is_some_and(|times| times > 0);
+        let is_half = !is_retry
+            && transaction.is_some_and(|value| value.to_str().eq_ignore_ascii_case("true"));
+        let asked = Asked {
+            level,
+            delay_secs,
+            delay_ms,
+            deliver_ms,
+            out_ms,
+        };
+        // A transaction knows no delay.
+        let due = if target.dead || is_half {
+            Due::Now
+        } else {
+            self.due(turn.now.wall_ms, &asked)?
+        };
         let made = unique_key.is_none().then(|| self.new_unique_key());
         let unique_key = unique_key.unwrap_or(Text::plain(made.as_deref().unwrap_or_default()));
         let cluster = self.settings.cluster_name.clone();
@@ -91,7 +125,11 @@ impl Engine {
             (property::UNIQ_KEY, made.as_deref().unwrap_or_default()),
             (property::DELAY, if target.dead { "-1" } else { "" }),
         ];
-        let properties = Edit { received, without: &[property::POP_CK], append: &append };
+        let properties = Edit {
+            received,
+            without: &[property::POP_CK],
+            append: &append,
+        };
         let message = NewMessage {
             topic: &target.topic,
             queue_id: target.queue_id,
@@ -106,19 +144,36 @@ impl Engine {
             body: req.frame.body,
             properties,
         };
-        let taken = self.store_due(turn, &message, due)?;
+        let taken = match is_half {
+            true => {
+                let group = header.producer_group.to_str();
+                let appended = self.store_half(turn, message, &group, &unique_key.to_str())?;
+                Taken {
+                    appended,
+                    timer_out_ms: None,
+                }
+            }
+            false => self.store_due(turn, &message, due)?,
+        };
         let stored = taken.appended;
-        let id = OffsetId { store_host: self.store_host, offset: stored.position as i64 }.encode();
-        let recall_handle = taken.timer_out_ms.filter(|_| !target.topic.starts_with(name::RETRY_PREFIX)).map(|out_ms| {
-            let handle = RecallHandle {
-                topic: target.topic.to_string(),
-                broker_name: self.settings.broker_name.clone(),
-                // Behind the rounded time, so that it rounds to that again.
-                deliver_ms: out_ms + 1,
-                unique_key: unique_key.to_str().into_owned(),
-            };
-            handle.encode()
-        });
+        let id = OffsetId {
+            store_host: self.store_host,
+            offset: stored.position as i64,
+        }
+        .encode();
+        let recall_handle = taken
+            .timer_out_ms
+            .filter(|_| !target.topic.starts_with(name::RETRY_PREFIX))
+            .map(|out_ms| {
+                let handle = RecallHandle {
+                    topic: target.topic.to_string(),
+                    broker_name: self.settings.broker_name.clone(),
+                    // Behind the rounded time, so that it rounds to that again.
+                    deliver_ms: out_ms + 1,
+                    unique_key: unique_key.to_str().into_owned(),
+                };
+                handle.encode()
+            });
         let waits = wait.is_none_or(|wait| !wait.to_str().eq_ignore_ascii_case("false"));
         let queue_id = target.queue_id;
         self.reply_when_durable(turn, req.to, stored.end, 0, waits, |out| {
@@ -145,12 +200,16 @@ impl Engine {
         target: &Target<'_>,
     ) -> Result<(), Refusal> {
         if target.topic.len() > name::MAX_TOPIC || name::is_group_topic(&target.topic) {
-            return Err(Refusal::new(response::MESSAGE_ILLEGAL, "a batch cannot go to a retry topic"));
+            return Err(Refusal::new(
+                response::MESSAGE_ILLEGAL,
+                "a batch cannot go to a retry topic",
+            ));
         }
         let born_host = self.born_host(req);
         let (mut bytes, mut count) = (0, 0);
         for message in batch::messages(req.frame.body) {
-            let message = message.map_err(|error| Refusal::new(response::MESSAGE_ILLEGAL, error.to_string()))?;
+            let message = message
+                .map_err(|error| Refusal::new(response::MESSAGE_ILLEGAL, error.to_string()))?;
             let new = batched(header, target, born_host, &message);
             bytes += self.layout(&new)?.total_len();
             count += 1;
@@ -165,7 +224,14 @@ impl Engine {
             } else {
                 ids.push(',');
             }
-            ids.push_str(OffsetId { store_host: self.store_host, offset: stored.position as i64 }.encode().as_str());
+            ids.push_str(
+                OffsetId {
+                    store_host: self.store_host,
+                    offset: stored.position as i64,
+                }
+                .encode()
+                .as_str(),
+            );
             end = stored.end;
         }
         let queue_id = target.queue_id;
@@ -182,7 +248,11 @@ impl Engine {
     }
 
     /// Finds the queue that a send names, and makes its topic where that is allowed.
-    fn target<'h>(&mut self, turn: &mut Turn<'_>, header: &SendMessageRequest<'h>) -> Result<Target<'h>, Refusal> {
+    pub(super) fn target<'h>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        header: &SendMessageRequest<'h>,
+    ) -> Result<Target<'h>, Refusal> {
         let mut topic = header.topic.to_str();
         let mut queue_id = header.queue_id;
         let mut dead = false;
@@ -190,7 +260,10 @@ impl Engine {
             name::check_topic(&topic)?;
         }
         if !name::is_for_clients(&topic) {
-            return Err(Refusal::new(response::NO_PERMISSION, format!("sending message to topic[{topic}] is forbidden")));
+            return Err(Refusal::new(
+                response::NO_PERMISSION,
+                format!("sending message to topic[{topic}] is forbidden"),
+            ));
         }
         if let Some(group) = topic.strip_prefix(name::RETRY_PREFIX) {
             let Some(config) = self.groups.get(group) else {
@@ -222,47 +295,84 @@ impl Engine {
         if queue_id >= known.queue_count() {
             return Err(Refusal::new(
                 response::INVALID_PARAMETER,
-                format!("request queueId[{queue_id}] is illegal, topic[{topic}] has {} queues", known.queue_count()),
+                format!(
+                    "request queueId[{queue_id}] is illegal, topic[{topic}] has {} queues",
+                    known.queue_count()
+                ),
             ));
         }
         let queue = known.queue(turn.log, queue_id);
-        Ok(Target { topic, queue_id, queue, dead })
+        Ok(Target {
+            topic,
+            queue_id,
+            queue,
+            dead,
+        })
     }
 
     /// A readable and writable topic, made where it is missing.
-    pub(super) fn ensure_topic(&mut self, turn: &mut Turn<'_>, name: &str, queues: i32) -> Result<(), Refusal> {
+    pub(super) fn ensure_topic(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &str,
+        queues: i32,
+    ) -> Result<(), Refusal> {
         if self.topics.get(name).is_none() {
             self.put_topic(turn, topic::config(name, queues, perm::READ | perm::WRITE))?;
-            turn.out.effect(Effect::Register { version: self.topics.version() });
+            turn.out.effect(Effect::Register {
+                version: self.topics.version(),
+            });
         }
         Ok(())
     }
 
     /// Makes a topic as the template that the sender names says.
-    fn auto_create(&mut self, turn: &mut Turn<'_>, name: &str, header: &SendMessageRequest<'_>) -> Result<(), Refusal> {
-        let template = self.topics.get(&header.default_topic.to_str()).map(|topic| &topic.config);
-        let Some(template) = template.filter(|template| template.perm & perm::INHERIT != 0) else {
+    fn auto_create(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &str,
+        header: &SendMessageRequest<'_>,
+    ) -> Result<(), Refusal> {
+        let template = self
+            .topics
+            .get(&header.default_topic.to_str())
+            .map(|topic| &topic.config);
+        let allowed = |template: &&TopicConfig| {
+            template.perm & perm::INHERIT != 0 && self.settings.auto_create_topic
+        };
+        let Some(template) = template.filter(allowed) else {
             return Err(no_topic(name));
         };
-        let queues = header.default_topic_queue_nums.min(template.write_queue_nums).max(0);
+        let queues = header
+            .default_topic_queue_nums
+            .min(template.write_queue_nums)
+            .max(0);
         let mut config = topic::config(name, queues, template.perm & !perm::INHERIT);
         config.topic_filter_type = template.topic_filter_type;
         tracing::info!(topic = name, queues, "the topic is made by a send");
         self.put_topic(turn, config)?;
-        turn.out.effect(Effect::Register { version: self.topics.version() });
+        turn.out.effect(Effect::Register {
+            version: self.topics.version(),
+        });
         Ok(())
     }
 
     /// Where a message that comes with a request was born.
     pub(super) fn born_host(&self, req: &Request<'_>) -> Host {
-        self.clients.address(req.to.connection).map_or(self.store_host, Host::from)
+        self.clients
+            .address(req.to.connection)
+            .map_or(self.store_host, Host::from)
     }
 
     /// A unique key for a message whose sender made none: 32 digits that no other message of this broker has.
     fn new_unique_key(&mut self) -> String {
         self.unique_keys += 1;
         let address = crc32fast::hash(self.settings.store_host.to_string().as_bytes());
-        format!("{address:08X}{:012X}{:012X}", self.started_wall_ms & 0xffff_ffff_ffff, self.unique_keys & 0xffff_ffff_ffff)
+        format!(
+            "{address:08X}{:012X}{:012X}",
+            self.started_wall_ms & 0xffff_ffff_ffff,
+            self.unique_keys & 0xffff_ffff_ffff
+        )
     }
 }
 
@@ -285,12 +395,12 @@ fn batched<'a>(
         reconsume_times: header.reconsume_times.unwrap_or(0),
         prepared_transaction_offset: 0,
         body: message.body,
-        properties: Edit { received, without: &[], append: &[] },
+        properties: Edit {
+            received,
+            without: &[],
+            append: &[],
+        },
     }
-}
-
-fn not_served(what: &str) -> Refusal {
-    Refusal::new(response::MESSAGE_ILLEGAL, format!("{what} are not served by this version"))
 }
 
 /// The refusal for properties that no record can hold.

@@ -147,6 +147,8 @@ impl Engine {
             },
         };
         let end = self.store_due(turn, &message, due)?.appended.end;
+        self.stats
+            .sent_back(&group, record.topic(), turn.now.wall_ms);
         self.answer_when_durable(turn, req.to, end, 0);
         Ok(())
     }

@@ -60,6 +60,14 @@ pub struct Settings {
     pub max_offsets: usize,
     /// Pulls that wait for a message.
     pub max_held_pulls: usize,
+    /// How old a half message is before its producer is asked, in milliseconds.
+    pub transaction_timeout_ms: i64,
+    /// After how long it is asked again, in milliseconds.
+    pub transaction_check_interval_ms: i64,
+    /// How often it is asked.
+    pub transaction_check_max: u32,
+    /// Half messages that wait for the end of their transaction.
+    pub max_pending_transactions: usize,
     /// Everything that the configuration says, as `key=value`; what GET_BROKER_CONFIG answers.
     pub described: String,
 }

@@ -7,8 +7,8 @@
 use corelane_wire::body::{SubscriptionGroupConfig, TopicConfig};
 use corelane_wire::code::response;
 
-use super::{Engine, delay};
 use super::turn::{Refusal, Turn};
+use super::{Engine, delay, forbidden, reset, transaction};
 use crate::log::{AppendError, Log, Position, Replay, ReplayError, StateWriter};
 
 const TOPIC_PUT: u16 = 1;
@@ -31,23 +31,42 @@ impl From<AppendError> for Refusal {
 
 impl Engine {
     /// Makes or changes a topic and journals it. Gives the log's end behind the change, or `None` where nothing changed.
-    pub(super) fn put_topic(&mut self, turn: &mut Turn<'_>, config: TopicConfig) -> Result<Option<Position>, Refusal> {
-        if self.topics.get(&config.topic_name).is_some_and(|topic| topic.config == config) {
+    pub(super) fn put_topic(
+        &mut self,
+        turn: &mut Turn<'_>,
+        config: TopicConfig,
+    ) -> Result<Option<Position>, Refusal> {
+        if self
+            .topics
+            .get(&config.topic_name)
+            .is_some_and(|topic| topic.config == config)
+        {
             return Ok(None);
         }
-        if self.topics.get(&config.topic_name).is_none() && self.topics.count() >= self.settings.max_topics {
+        if self.topics.get(&config.topic_name).is_none()
+            && self.topics.count() >= self.settings.max_topics
+        {
             return Err(Refusal::new(
                 response::SYSTEM_ERROR,
-                format!("this broker has {} topics already, and max_topics allows no more", self.topics.count()),
+                format!(
+                    "this broker has {} topics already, and max_topics allows no more",
+                    self.topics.count()
+                ),
             ));
         }
-        let before = self.topics.get(&config.topic_name).map_or(0, |topic| topic.queue_count());
+        let before = self
+            .topics
+            .get(&config.topic_name)
+            .map_or(0, |topic| topic.queue_count());
         let after = config.read_queue_nums.max(config.write_queue_nums);
         let queues = self.topics.queues() + i64::from(after) - i64::from(before);
         if after > before && queues > self.settings.max_queues as i64 {
             return Err(Refusal::new(
                 response::SYSTEM_ERROR,
-                format!("the topics of this broker would have {queues} queues, and max_queues allows {}", self.settings.max_queues),
+                format!(
+                    "the topics of this broker would have {queues} queues, and max_queues allows {}",
+                    self.settings.max_queues
+                ),
             ));
         }
         let end = turn.log.append_state(TOPIC_PUT, &config.to_json())?;
@@ -56,13 +75,17 @@ impl Engine {
     }
 
     /// Removes a topic with its messages and offsets.
-    pub(super) fn delete_topic(&mut self, turn: &mut Turn<'_>, topic: &str) -> Result<Option<Position>, Refusal> {
+    pub(super) fn delete_topic(
+        &mut self,
+        turn: &mut Turn<'_>,
+        topic: &str,
+    ) -> Result<Option<Position>, Refusal> {
         if self.topics.get(topic).is_none() {
             return Ok(None);
         }
         let end = turn.log.append_state(TOPIC_DELETE, topic.as_bytes())?;
         self.topics.remove(topic, turn.now.wall_ms);
-        self.offsets.remove_topic(topic);
+        self.forget_topic(topic);
         turn.log.drop_topic(topic);
         Ok(Some(end))
     }
@@ -76,10 +99,15 @@ impl Engine {
         if self.groups.get(&config.group_name) == Some(&config) {
             return Ok(None);
         }
-        if self.groups.get(&config.group_name).is_none() && self.groups.count() >= self.settings.max_groups {
+        if self.groups.get(&config.group_name).is_none()
+            && self.groups.count() >= self.settings.max_groups
+        {
             return Err(Refusal::new(
                 response::SYSTEM_ERROR,
-                format!("this broker has {} groups already, and max_groups allows no more", self.groups.count()),
+                format!(
+                    "this broker has {} groups already, and max_groups allows no more",
+                    self.groups.count()
+                ),
             ));
         }
         let end = turn.log.append_state(GROUP_PUT, &config.to_json())?;
@@ -98,16 +126,46 @@ impl Engine {
         if self.groups.get(group).is_some() {
             end = Some(turn.log.append_state(GROUP_DELETE, group.as_bytes())?);
             self.groups.remove(group, turn.now.wall_ms);
+            self.forget_group(group);
         }
         if clean_offsets {
             end = Some(turn.log.append_state(OFFSETS_DELETE, group.as_bytes())?);
-            self.offsets.remove_group(group);
+            self.forget_offsets(group);
         }
         Ok(end)
     }
 
+    /// Forgets what groups have to do with a topic that is no more.
+    fn forget_topic(&mut self, topic: &str) {
+        self.pops.remove_topic(topic);
+        self.offsets.remove_topic(topic);
+        self.pulled.remove_topic(topic);
+        self.resets.remove_topic(topic);
+        self.forbidden.remove_topic(topic);
+        self.stats.remove_topic(topic);
+    }
+
+    /// Forgets how far a group is.
+    fn forget_offsets(&mut self, group: &str) {
+        self.offsets.remove_group(group);
+        self.pulled.remove_group(group);
+        self.resets.remove_group(group);
+    }
+
+    /// Forgets what belongs to a group beside its offsets.
+    fn forget_group(&mut self, group: &str) {
+        self.pops.remove_group(group);
+        self.forbidden.remove_group(group);
+        self.stats.remove_group(group);
+    }
+
     /// Journals the offsets of one group and topic now. Gives the log's end behind them.
-    pub(super) fn journal_offsets(&mut self, turn: &mut Turn<'_>, group: &str, topic: &str) -> Result<Position, Refusal> {
+    pub(super) fn journal_offsets(
+        &mut self,
+        turn: &mut Turn<'_>,
+        group: &str,
+        topic: &str,
+    ) -> Result<Position, Refusal> {
         let mut payload = Vec::new();
         encode_offsets(&self.offsets, group, topic, &mut payload);
         let end = turn.log.append_state(OFFSETS, &payload)?;
@@ -142,6 +200,14 @@ impl Engine {
             writer.push(OFFSETS, &payload);
         }
         self.delays.snapshot(&mut writer);
+        for (group, topic, _) in self.resets.iter() {
+            payload.clear();
+            encode_offsets(&self.resets, group, topic, &mut payload);
+            writer.push(reset::RESETS, &payload);
+        }
+        self.forbidden.snapshot(&mut writer);
+        self.transactions.snapshot(&mut writer);
+        self.snapshot_pops(&mut writer);
         writer.finish()
     }
 
@@ -155,23 +221,44 @@ impl Engine {
             TOPIC_DELETE => {
                 let topic = name()?;
                 self.topics.remove(topic, 0);
-                self.offsets.remove_topic(topic);
+                self.forget_topic(topic);
                 log.drop_topic(topic);
             }
             GROUP_PUT => {
-                let config = SubscriptionGroupConfig::from_json(payload).map_err(|error| error.to_string())?;
+                let config = SubscriptionGroupConfig::from_json(payload)
+                    .map_err(|error| error.to_string())?;
                 self.groups.put(config, 0);
             }
             GROUP_DELETE => {
                 self.groups.remove(name()?, 0);
+                self.forget_group(name()?);
             }
-            OFFSETS => decode_offsets(payload, |group, topic, queue_id, offset| {
-                self.offsets.load(group, topic, queue_id, offset);
-            })
-            .ok_or("offsets are cut short")?,
-            OFFSETS_DELETE => self.offsets.remove_group(name()?),
+            OFFSETS => {
+                decode_offsets(payload, |group, topic, queue_id, offset| {
+                    self.offsets.load(group, topic, queue_id, offset);
+                })
+                .ok_or("offsets are cut short")?;
+            }
+            OFFSETS_DELETE => self.forget_offsets(name()?),
+            reset::RESETS => {
+                let (group, topic) =
+                    decode_offsets(payload, |_, _, _, _| ()).ok_or("resets are cut short")?;
+                self.resets.forget(group, topic);
+                decode_offsets(payload, |group, topic, queue_id, offset| {
+                    self.resets.load(group, topic, queue_id, offset);
+                });
+            }
+            forbidden::FORBIDDEN => self.forbidden.apply(payload)?,
+            transaction::ENDED | transaction::CHECKED | transaction::PENDING => {
+                self.transactions
+                    .apply(kind, payload)
+                    .ok_or("a record of transactions is cut short")?;
+            }
             kind if delay::STATE_KINDS.contains(&kind) => self.apply_delay(log, kind, payload)?,
-            other => return Err(format!("unknown kind {other} of state record")),
+            other => match self.apply_pop(other, payload) {
+                Some(applied) => applied?,
+                None => return Err(format!("unknown kind {other} of state record")),
+            },
         }
         Ok(())
     }
@@ -184,7 +271,12 @@ impl Replay for Engine {
 }
 
 /// `group | topic | count | (queue id, offset)...`; strings with a length of 16 bits, all little-endian.
-fn encode_offsets(offsets: &super::offset::Offsets, group: &str, topic: &str, out: &mut Vec<u8>) {
+pub(super) fn encode_offsets(
+    offsets: &super::offset::Offsets,
+    group: &str,
+    topic: &str,
+    out: &mut Vec<u8>,
+) {
     for text in [group, topic] {
         let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
         out.extend_from_slice(&len.to_le_bytes());
@@ -199,7 +291,11 @@ fn encode_offsets(offsets: &super::offset::Offsets, group: &str, topic: &str, ou
     }
 }
 
-fn decode_offsets(mut payload: &[u8], mut each: impl FnMut(&str, &str, i32, i64)) -> Option<()> {
+/// Gives each offset to `each`, and tells the group and the topic; `None` for what is cut short.
+fn decode_offsets<'p>(
+    mut payload: &'p [u8],
+    mut each: impl FnMut(&str, &str, i32, i64),
+) -> Option<(&'p str, &'p str)> {
     fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; N]> {
         let (head, tail) = bytes.split_first_chunk::<N>()?;
         *bytes = tail;
@@ -219,7 +315,7 @@ fn decode_offsets(mut payload: &[u8], mut each: impl FnMut(&str, &str, i32, i64)
         let offset = i64::from_le_bytes(*take(&mut payload)?);
         each(group, topic, queue_id, offset);
     }
-    payload.is_empty().then_some(())
+    payload.is_empty().then_some((group, topic))
 }
 
 #[cfg(test)]
@@ -235,10 +331,27 @@ mod tests {
         let mut payload = Vec::new();
         encode_offsets(&offsets, "g", "t", &mut payload);
         let mut got = Vec::new();
-        assert!(decode_offsets(&payload, |g, t, q, o| got.push((g.to_owned(), t.to_owned(), q, o))).is_some());
-        assert_eq!(got, [("g".into(), "t".into(), 0, 17), ("g".into(), "t".into(), 3, i64::MAX)]);
+        assert!(
+            decode_offsets(&payload, |g, t, q, o| got.push((
+                g.to_owned(),
+                t.to_owned(),
+                q,
+                o
+            )))
+            .is_some()
+        );
+        assert_eq!(
+            got,
+            [
+                ("g".into(), "t".into(), 0, 17),
+                ("g".into(), "t".into(), 3, i64::MAX)
+            ]
+        );
         for cut in 0..payload.len() {
-            assert!(decode_offsets(&payload[..cut], |_, _, _, _| ()).is_none(), "cut at {cut}");
+            assert!(
+                decode_offsets(&payload[..cut], |_, _, _, _| ()).is_none(),
+                "cut at {cut}"
+            );
         }
     }
 }

@@ -45,44 +45,61 @@ impl Engine {
     /// Where the parts of the record will stand.
     pub(super) fn layout(&self, message: &NewMessage<'_>) -> Result<RecordLayout, Refusal> {
         let properties = message.properties.len();
-        RecordLayout::new(&message.born_host, &self.store_host, message.body.len(), message.topic.len(), properties)
-            .map_err(|error| match error {
-                LayoutError::Properties(_) => properties_too_long(),
-                other => Refusal::new(response::MESSAGE_ILLEGAL, other.to_string()),
-            })
+        RecordLayout::new(
+            &message.born_host,
+            &self.store_host,
+            message.body.len(),
+            message.topic.len(),
+            properties,
+        )
+        .map_err(|error| match error {
+            LayoutError::Properties(_) => properties_too_long(),
+            other => Refusal::new(response::MESSAGE_ILLEGAL, other.to_string()),
+        })
     }
 
     /// Appends a message to the log.
-    pub(super) fn store(&mut self, turn: &mut Turn<'_>, message: &NewMessage<'_>) -> Result<Appended, Refusal> {
+    pub(super) fn store(
+        &mut self,
+        turn: &mut Turn<'_>,
+        message: &NewMessage<'_>,
+    ) -> Result<Appended, Refusal> {
         let layout = self.layout(message)?;
         let tags_code = message.tags.as_deref().map_or(0, java_hash);
         // Search by time needs store times that never go back within a queue, whatever the wall clock does.
         self.last_store_ms = self.last_store_ms.max(turn.now.wall_ms);
         let store_ms = self.last_store_ms;
         let len = layout.total_len();
-        let appended = turn.log.append_message(message.queue, len, tags_code, store_ms, |position, queue_offset, record| {
-            layout.write_body(record, message.body);
-            layout.write_topic(record, message.topic);
-            message.properties.write_to(layout.properties_mut(record));
-            layout.write_head(
-                record,
-                &RecordHead {
-                    queue_id: message.queue_id,
-                    flag: message.flag,
-                    queue_offset,
-                    physical_offset: position as i64,
-                    sys_flag: message.sys_flag,
-                    born_timestamp: message.born_timestamp,
-                    born_host: message.born_host,
-                    store_timestamp: store_ms,
-                    store_host: self.store_host,
-                    reconsume_times: message.reconsume_times,
-                    prepared_transaction_offset: message.prepared_transaction_offset,
-                },
-            );
-        })?;
+        let appended = turn.log.append_message(
+            message.queue,
+            len,
+            tags_code,
+            store_ms,
+            |position, queue_offset, record| {
+                layout.write_body(record, message.body);
+                layout.write_topic(record, message.topic);
+                message.properties.write_to(layout.properties_mut(record));
+                layout.write_head(
+                    record,
+                    &RecordHead {
+                        queue_id: message.queue_id,
+                        flag: message.flag,
+                        queue_offset,
+                        physical_offset: position as i64,
+                        sys_flag: message.sys_flag,
+                        born_timestamp: message.born_timestamp,
+                        born_host: message.born_host,
+                        store_timestamp: store_ms,
+                        store_host: self.store_host,
+                        reconsume_times: message.reconsume_times,
+                        prepared_transaction_offset: message.prepared_transaction_offset,
+                    },
+                );
+            },
+        )?;
         self.counters.messages_in += 1;
         self.counters.bytes_in += len as u64;
+        self.stats.put(message.topic, len, turn.now.wall_ms);
         Ok(appended)
     }
 }

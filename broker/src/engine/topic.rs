@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 
-use corelane_wire::body::{DataVersion, RegisterBrokerBody, TopicConfig, TopicConfigSerializeWrapper};
+use corelane_wire::body::{
+    DataVersion, RegisterBrokerBody, TopicConfig, TopicConfigSerializeWrapper,
+};
 use corelane_wire::code::perm;
 
 use super::name;
@@ -24,7 +26,9 @@ pub struct Topic {
 impl Topic {
     /// How many queue ids are valid: the larger of the two queue counts.
     pub fn queue_count(&self) -> i32 {
-        self.config.read_queue_nums.max(self.config.write_queue_nums)
+        self.config
+            .read_queue_nums
+            .max(self.config.write_queue_nums)
     }
 
     /// The log's reference of a queue; `queue_id` is not negative and bounded by the caller.
@@ -47,16 +51,31 @@ pub struct Topics {
 impl Topics {
     /// The topics of the system that every broker has.
     pub fn new(settings: &Settings) -> Self {
-        let mut topics = Self { by_name: HashMap::new(), version: 1, changed_wall_ms: 0 };
+        let mut topics = Self {
+            by_name: HashMap::new(),
+            version: 1,
+            changed_wall_ms: 0,
+        };
         let mut system = |name: &str, queues: i32, perm: i32| {
             let mut config = config(name, queues, perm);
             config.perm = perm;
-            topics.by_name.insert(name.to_owned(), Topic { config, kept: false, queues: Vec::new() });
+            topics.by_name.insert(
+                name.to_owned(),
+                Topic {
+                    config,
+                    kept: false,
+                    queues: Vec::new(),
+                },
+            );
         };
         let inherited = perm::READ | perm::WRITE | perm::INHERIT;
         let both = perm::READ | perm::WRITE;
         if settings.auto_create_topic {
-            system(name::AUTO_CREATE_TOPIC, settings.default_topic_queues, inherited);
+            system(
+                name::AUTO_CREATE_TOPIC,
+                settings.default_topic_queues,
+                inherited,
+            );
         }
         if settings.trace_topic {
             system(name::TRACE_TOPIC, 1, both);
@@ -64,7 +83,11 @@ impl Topics {
         system("SELF_TEST_TOPIC", 1, both);
         system("BenchmarkTest", 1024, both);
         system("OFFSET_MOVED_EVENT", 1, both);
-        system(name::SCHEDULE_TOPIC, settings.delay_levels_ms.len() as i32, both);
+        system(
+            name::SCHEDULE_TOPIC,
+            settings.delay_levels_ms.len() as i32,
+            both,
+        );
         system(name::TIMER_TOPIC, 1, both);
         system("RMQ_SYS_TRANS_HALF_TOPIC", 1, both);
         system("RMQ_SYS_TRANS_OP_HALF_TOPIC", 1, both);
@@ -85,6 +108,22 @@ impl Topics {
         self.by_name.get_mut(topic)
     }
 
+    /// Sees to the topic that automatic creation copies. Says whether it is new.
+    pub fn allow_auto_creation(&mut self, settings: &Settings, wall_ms: i64) -> bool {
+        if !settings.auto_create_topic || self.get(name::AUTO_CREATE_TOPIC).is_some() {
+            return false;
+        }
+        let inherited = perm::READ | perm::WRITE | perm::INHERIT;
+        self.put(
+            config(
+                name::AUTO_CREATE_TOPIC,
+                settings.default_topic_queues,
+                inherited,
+            ),
+            wall_ms,
+        )
+    }
+
     /// How many topics there are.
     pub fn count(&self) -> usize {
         self.by_name.len()
@@ -97,7 +136,14 @@ impl Topics {
             Some(topic) => topic.config = config,
             None => {
                 let kept = !name::is_system_topic(&config.topic_name);
-                self.by_name.insert(config.topic_name.clone(), Topic { config, kept, queues: Vec::new() });
+                self.by_name.insert(
+                    config.topic_name.clone(),
+                    Topic {
+                        config,
+                        kept,
+                        queues: Vec::new(),
+                    },
+                );
             }
         }
         self.changed(wall_ms);
@@ -115,7 +161,10 @@ impl Topics {
 
     /// Queues of all topics that clients made.
     pub fn queues(&self) -> i64 {
-        self.iter().filter(|topic| topic.kept).map(|topic| i64::from(topic.queue_count())).sum()
+        self.iter()
+            .filter(|topic| topic.kept)
+            .map(|topic| i64::from(topic.queue_count()))
+            .sum()
     }
 
     /// Every topic, in no order.
@@ -135,7 +184,11 @@ impl Topics {
 
     /// The version as the protocol writes it.
     pub fn data_version(&self) -> DataVersion {
-        DataVersion { counter: self.version as i64, state_version: 0, timestamp: self.changed_wall_ms }
+        DataVersion {
+            counter: self.version as i64,
+            state_version: 0,
+            timestamp: self.changed_wall_ms,
+        }
     }
 
     /// Sets the moment that the version counts from: a start is a change.
@@ -145,13 +198,19 @@ impl Topics {
 
     /// What a NameServer is told: all topics and their version.
     pub fn register_body(&self) -> RegisterBrokerBody {
-        RegisterBrokerBody { topic_config_serialize_wrapper: self.wrapper(), ..RegisterBrokerBody::default() }
+        RegisterBrokerBody {
+            topic_config_serialize_wrapper: self.wrapper(),
+            ..RegisterBrokerBody::default()
+        }
     }
 
     /// All topics with their version.
     pub fn wrapper(&self) -> TopicConfigSerializeWrapper {
         TopicConfigSerializeWrapper {
-            topic_config_table: self.iter().map(|topic| (topic.config.topic_name.clone(), topic.config.clone())).collect(),
+            topic_config_table: self
+                .iter()
+                .map(|topic| (topic.config.topic_name.clone(), topic.config.clone()))
+                .collect(),
             data_version: self.data_version(),
         }
     }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use corelane_wire::frame::{Head, Serialization};
-use corelane_wire::{Frame, FieldError, FrameWriter, code};
+use corelane_wire::{FieldError, Frame, FrameWriter, code};
 
 use crate::log::{Log, Slice};
 
@@ -31,6 +31,18 @@ pub enum Effect {
         /// The version of the topics that must be registered at least.
         version: u64,
     },
+    /// Somebody wants other settings: check them, and report [`super::Engine::configured`].
+    Configure {
+        /// Who asked.
+        to: ReplyTo,
+        /// `key=value`, one a line.
+        text: String,
+    },
+    /// Ask a NameServer where a topic is, and report [`super::Engine::on_route`].
+    Route {
+        /// The topic.
+        topic: String,
+    },
 }
 
 /// Where the bytes of a turn go. Frames of one connection leave in the order in which they were written.
@@ -47,7 +59,7 @@ pub trait Output {
 }
 
 /// What an answer needs to know of its request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyTo {
     /// Where the request came from.
     pub connection: Connection,
@@ -62,11 +74,21 @@ pub struct ReplyTo {
 impl ReplyTo {
     /// Whom to answer a frame that came from `connection`.
     pub fn new(connection: Connection, frame: &Frame<'_>) -> Self {
-        Self { connection, opaque: frame.opaque, serialization: frame.serialization, oneway: frame.is_oneway() }
+        Self {
+            connection,
+            opaque: frame.opaque,
+            serialization: frame.serialization,
+            oneway: frame.is_oneway(),
+        }
     }
 
     /// Starts the frame of an answer at the end of `out`.
-    pub fn write<'b>(&self, out: &'b mut Vec<u8>, code: i32, remark: Option<&str>) -> FrameWriter<'b> {
+    pub fn write<'b>(
+        &self,
+        out: &'b mut Vec<u8>,
+        code: i32,
+        remark: Option<&str>,
+    ) -> FrameWriter<'b> {
         let head = Head {
             serialization: self.serialization,
             code,
@@ -103,19 +125,28 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with a text.
     pub fn new(code: i32, remark: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, remark: remark.into() }
+        Self {
+            code,
+            remark: remark.into(),
+        }
     }
 }
 
 impl From<FieldError> for Refusal {
     fn from(error: FieldError) -> Self {
-        Self::new(code::response::SYSTEM_ERROR, format!("the request's header cannot be read: {error}"))
+        Self::new(
+            code::response::SYSTEM_ERROR,
+            format!("the request's header cannot be read: {error}"),
+        )
     }
 }
 
 impl From<corelane_wire::fastjson::BodyError> for Refusal {
     fn from(error: corelane_wire::fastjson::BodyError) -> Self {
-        Self::new(code::response::SYSTEM_ERROR, format!("the request's body cannot be read: {error}"))
+        Self::new(
+            code::response::SYSTEM_ERROR,
+            format!("the request's body cannot be read: {error}"),
+        )
     }
 }
 
@@ -131,7 +162,14 @@ pub struct Turn<'a> {
 
 impl Turn<'_> {
     /// Answers with a code, fields and a body.
-    pub fn answer(&mut self, to: ReplyTo, code: i32, remark: Option<&str>, fields: impl FnOnce(&mut FrameWriter<'_>), body: &[u8]) {
+    pub fn answer(
+        &mut self,
+        to: ReplyTo,
+        code: i32,
+        remark: Option<&str>,
+        fields: impl FnOnce(&mut FrameWriter<'_>),
+        body: &[u8],
+    ) {
         if to.oneway {
             return;
         }
@@ -156,14 +194,45 @@ impl Turn<'_> {
     }
 
     /// Sends a request of our own that wants no answer.
-    pub fn notify(&mut self, connection: Connection, opaque: i32, code: i32, fields: impl FnOnce(&mut FrameWriter<'_>), body: &[u8]) {
+    pub fn notify(
+        &mut self,
+        connection: Connection,
+        opaque: i32,
+        code: i32,
+        fields: impl FnOnce(&mut FrameWriter<'_>),
+        body: &[u8],
+    ) {
+        self.send(connection, opaque, code, 2, fields, body);
+    }
+
+    /// Sends a request of our own that wants an answer (see `calls`).
+    pub fn request(
+        &mut self,
+        connection: Connection,
+        opaque: i32,
+        code: i32,
+        fields: impl FnOnce(&mut FrameWriter<'_>),
+        body: &[u8],
+    ) {
+        self.send(connection, opaque, code, 0, fields, body);
+    }
+
+    fn send(
+        &mut self,
+        connection: Connection,
+        opaque: i32,
+        code: i32,
+        flag: i32,
+        fields: impl FnOnce(&mut FrameWriter<'_>),
+        body: &[u8],
+    ) {
         let head = Head {
             serialization: Serialization::Json,
             code,
             language: code::language::JAVA,
             version: code::VERSION,
             opaque,
-            flag: 2,
+            flag,
             remark: None,
         };
         let mut writer = FrameWriter::new(self.out.buffer(connection), &head);

@@ -8,7 +8,7 @@ use super::stored::{STATE_HEADER_BYTES, put_state};
 use super::{AppendError, Appended, Entry, FlushMode, Log, Position, QueueRef};
 
 /// Blocks at the end of a segment that are kept for the log's own records while no next segment is ready.
-const KEPT_BLOCKS: u64 = 4;
+pub(super) const KEPT_BLOCKS: u64 = 4;
 
 /// The group that records are appended to.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +35,9 @@ impl OpenGroup {
         }
     }
 
+    /// Whether one was begun: without a record, too, where room was asked for and nothing came.
     pub fn is_open(&self) -> bool {
-        self.records > 0
+        self.end > self.start
     }
 }
 
@@ -151,7 +152,7 @@ impl Log {
     }
 
     /// Lets the records that are appended next, `bytes` bytes of them in all with 12 more for each state record, go into one
-    /// group: after a crash either all of them are there or none. At least one must be appended before the turn ends.
+    /// group: after a crash either all of them are there or none. If none is appended, an empty group is written.
     pub fn together(&mut self, bytes: usize) -> Result<(), AppendError> {
         self.check_running()?;
         if self.refuses {

@@ -1,7 +1,8 @@
 //! What was read from disk: chunks of segments and blocks of index pages, checked when they arrive, and kept for a while.
 //!
-//! The cache holds `read_cache_bytes`, and never less than the newest piece. A piece that could not be read is given to
-//! one asker and then forgotten, so that the next one has it read again.
+//! The cache holds `read_cache_bytes`, never less than the newest piece, and up to [`UNASKED_BYTES`] more of pieces that
+//! nobody has looked at since they arrived. A piece that could not be read is given to one asker and then forgotten, so that
+//! the next one has it read again.
 
 use super::group::{self, MIN_BLOCK_BYTES};
 use super::index::{PAGE_BYTES, page_is_sound};
@@ -11,6 +12,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Offsets and lengths of reads are multiples of it.
 const READ_ALIGN: u64 = 4096;
+
+/// What arrived and was not looked at yet may go beyond the cache by so much.
+const UNASKED_BYTES: usize = 4 << 20;
 
 /// Names one read that the host is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -240,10 +244,14 @@ impl ColdReads {
             self.bytes -= old.bytes.len();
         }
         while self.bytes > self.cache_bytes && self.pieces.len() > 1 {
+            // Whoever asked needs several pieces at once: those that nobody has looked at yet go last, or two readers could
+            // take each other's pieces away for ever.
+            let unasked_may_go = self.bytes > self.cache_bytes + UNASKED_BYTES;
             let oldest = self
                 .pieces
                 .iter()
-                .min_by_key(|(_, piece)| piece.used)
+                .filter(|(_, piece)| piece.touched || unasked_may_go)
+                .min_by_key(|(_, piece)| (!piece.touched, piece.used))
                 .map(|(&place, _)| place);
             let Some(gone) = oldest.and_then(|place| self.pieces.remove(&place)) else {
                 break;

@@ -14,8 +14,6 @@ pub(super) const HEADER_BYTES: usize = 64;
 const MAGIC: u32 = u32::from_le_bytes(*b"CLG1");
 /// The smallest block: positions of groups are multiples of it.
 pub(super) const MIN_BLOCK_BYTES: u64 = 512;
-/// The largest block that groups may be padded to.
-pub(super) const MAX_BLOCK_BYTES: u64 = 65536;
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
 #[repr(C)]

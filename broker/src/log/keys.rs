@@ -198,7 +198,7 @@ impl Log {
         }
         let page = match probes {
             // Hashes are spread evenly, so the first guess is close; the second one bounds it from the other side.
-            0 => low + (u64::from(hash) * u64::from(high - low) >> 32) as u32,
+            0 => low + ((u64::from(hash) * u64::from(high - low)) >> 32) as u32,
             1 if low > 0 => (low + NEAR_PAGES).min(high - 1),
             1 => high.saturating_sub(NEAR_PAGES).max(low),
             _ => low + (high - low) / 2,

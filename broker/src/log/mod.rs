@@ -1,9 +1,29 @@
 //! The CommitLog of a shard and what is derived from it.
+//!
+//! Promises. A record whose `end` is at or below `durable()` is on stable storage: it is there after any crash, with the same
+//! bytes at the same position and offset. In sync mode only such records are visible. Offsets of a queue are dense. What
+//! fails its checksum is an error, never data. After a failed write the log takes and writes nothing any more.
+//!
+//! Shape. A [`Log`] is synchronous and does no I/O: appending fills tail buffers; [`Log::next_write`], [`Log::next_read`] and
+//! [`Log::next_job`] say what is to be done; the host does it, over an [`Io`] or otherwise, and reports with
+//! [`Log::write_done`], [`Log::read_done`] and [`Log::job_done`]. [`open`] recovers a log, or makes one in an empty directory.
+//! That nobody else has the directory open is for the host to see to. Group writes must be durable when they are reported.
+//!
+//! The way of a record: `append` (position and offset, into `tail`'s buffer) -> `flush` (group, checksum, window, durable)
+//! -> `queue` (visible) -> `read`, `lookup`, `keys`; in the background `job`, `seal`, `retire`; at start `recovery`.
+//!
+//! Memory: tail buffers, the larger of `tail_cache_bytes` and `max_unflushed_bytes`, and two buffers; `read_cache_bytes`; 24
+//! bytes for each record of segments that are not sealed (that is the newest one or two) and again while one is sealed, with
+//! 8 bytes for each of its keys; 24 bytes for each queue and sealed segment that has records of it; about 150 bytes for a
+//! queue; 4 bytes for each 256 KiB of log; 16 bytes for each key of unsealed segments once somebody has searched by key.
+//!
+//! The files are described in `docs/format.md`.
 
 mod append;
 mod buffer;
 mod checkpoint;
 mod cold;
+mod commit_log;
 mod dump;
 mod error;
 mod flush;
@@ -12,7 +32,6 @@ mod index;
 mod io;
 mod job;
 mod keys;
-mod log;
 mod lookup;
 mod options;
 mod queue;
@@ -29,12 +48,12 @@ mod walk;
 
 pub use buffer::{AlignedBuffer, Slice};
 pub use cold::{ReadId, ReadOp};
+pub use commit_log::{Log, LogSizes};
 pub use dump::{DumpEnd, Dumped, dump};
 pub use error::{AppendError, IoError, LogFailure, OpenError, ReadMiss, ReplayError};
 pub use group::{GroupHeader, NoGroup};
 pub use io::{DiskSpace, Io, ReadBuffer};
 pub use job::{Job, JobDone};
-pub use log::{Log, LogSizes};
 pub use options::{FlushMode, LogOptions};
 
 pub use recovery::{OpenReport, open};

@@ -1,5 +1,6 @@
 //! What a log can be told, with the bounds in which its promises hold.
 
+use super::append::KEPT_BLOCKS;
 use super::error::OpenError;
 use super::group::HEADER_BYTES;
 use super::segment::SEGMENT_ALIGN;
@@ -109,8 +110,8 @@ impl LogOptions {
         )?;
         let smallest = self.segment_bytes.min(self.first_segment_bytes);
         fits(
-            "max_record_bytes must leave room in a segment",
-            self.longest_group() <= smallest,
+            "max_record_bytes and a few blocks must leave room in a segment",
+            self.longest_group() + (KEPT_BLOCKS + 1) * block as u64 <= smallest,
         )?;
         fits(
             "segment_bytes must be below 1 TiB",

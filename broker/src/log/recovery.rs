@@ -601,9 +601,10 @@ impl<I: Io> Recovery<'_, I> {
     /// Writes the group that opens a new epoch, and makes it durable.
     async fn open_epoch(&mut self, tail: Position) -> Result<(), OpenError> {
         let block = u64::from(self.log.options.block_bytes);
-        let mut start = tail.next_multiple_of(block);
+        let mut start = tail;
         let newest = self.log.segments.newest();
-        if start + block > newest.limit() {
+        // A larger block may have been asked for since. Groups of a segment lie close together, so the next one is begun.
+        if !tail.is_multiple_of(block) || start + block > newest.limit() {
             let (limit, len) = (newest.limit(), newest.len);
             if self.log.segments.ready.is_empty() {
                 let segment = prepare_now(self.io, &self.log.options, limit, len).await?;

@@ -1,6 +1,6 @@
 //! Reading groups from segment files one after another: what recovery, `verify` and `dump` go through.
 
-use super::group::{self, GroupHeader, HEADER_BYTES, MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, NoGroup};
+use super::group::{self, GroupHeader, HEADER_BYTES, NoGroup};
 use super::segment::SegmentId;
 use super::{AlignedBuffer, Io, IoError, Position, ReadBuffer, Slice};
 use std::future::{Future, poll_fn};
@@ -102,8 +102,7 @@ impl<I: Io> SegmentReader<I> {
         }
     }
 
-    /// The group after one that ended at `tail`: there, or at the next place of a larger block. It says that it follows
-    /// `follows`, if that is known.
+    /// The group at `tail`, if it says that it follows `follows`, where that is known.
     pub async fn group_after(
         &mut self,
         log_id: u64,
@@ -111,20 +110,13 @@ impl<I: Io> SegmentReader<I> {
         follows: Option<Position>,
         longest: u64,
     ) -> Result<Option<(GroupHeader, Slice)>, IoError> {
-        let mut looked = None;
-        for shift in MIN_BLOCK_BYTES.trailing_zeros()..=MAX_BLOCK_BYTES.trailing_zeros() {
-            let at = tail.next_multiple_of(1 << shift);
-            if looked == Some(at) || at >= self.limit() {
-                continue;
-            }
-            looked = Some(at);
-            if let Ok((header, bytes)) = self.group(log_id, at, longest).await?
-                && follows.is_none_or(|follows| header.follows == follows)
-            {
-                return Ok(Some((header, bytes)));
-            }
+        if tail >= self.limit() {
+            return Ok(None);
         }
-        Ok(None)
+        let found = self.group(log_id, tail, longest).await?;
+        Ok(found
+            .ok()
+            .filter(|(header, _)| follows.is_none_or(|follows| header.follows == follows)))
     }
 
     async fn window(&mut self, index: u64) -> Result<Slice, IoError> {

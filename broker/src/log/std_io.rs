@@ -187,3 +187,80 @@ impl Io for StdIo {
         std::hash::RandomState::new().build_hasher().finish()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::log::{Log, LogOptions, OpenReport, Replay, ReplayError, open, sample, verify};
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    #[derive(Default)]
+    struct Kinds(Vec<u16>);
+
+    impl Replay for Kinds {
+        fn state(&mut self, _: &mut Log, kind: u16, _: &[u8]) -> Result<(), ReplayError> {
+            self.0.push(kind);
+            Ok(())
+        }
+    }
+
+    fn ready<T>(future: impl Future<Output = T>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(value) => value,
+            Poll::Pending => panic!("a blocking operation waits"),
+        }
+    }
+
+    fn opened(io: &StdIo) -> (Log, OpenReport, Kinds) {
+        let options = LogOptions {
+            first_segment_bytes: 8 << 20,
+            ..LogOptions::default()
+        };
+        let mut kinds = Kinds::default();
+        let (log, report) = ready(open(io, options, &mut kinds)).unwrap();
+        (log, report, kinds)
+    }
+
+    #[test]
+    fn a_real_directory() {
+        let directory = std::env::temp_dir().join(format!("corelane-log-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let io = StdIo::new(directory.clone());
+        let (mut log, report, _) = opened(&io);
+        assert!(report.created);
+        let queue = log.queue("t", 0);
+        let len = sample::message("t", 0, 0, 0, 5, b"body", b"").len();
+        let appended = log.append_message(queue, len, 0, 5, |position, offset, out| {
+            out.copy_from_slice(&sample::message("t", 0, offset, position, 5, b"body", b""));
+        });
+        let position = appended.unwrap().position;
+        log.append_state(7, b"state").unwrap();
+        while let Some(write) = log.next_write(0) {
+            let file = ready(io.open(&write.segment.file_name())).unwrap();
+            ready(io.write_at(&file, write.file_offset, &write.bytes)).unwrap();
+            ready(io.sync(&file)).unwrap();
+            log.write_done(write.id, Ok(())).unwrap();
+        }
+        drop(log);
+        let (mut log, report, kinds) = opened(&io);
+        assert_eq!(
+            (report.created, report.messages, kinds.0),
+            (false, 1, vec![7])
+        );
+        let read = log.record_at(position);
+        assert!(read.is_err(), "the tail of an opened log is cold");
+        let read = log.next_read().unwrap();
+        let file = ready(io.open(&read.file.file_name())).unwrap();
+        log.read_done(read.id, ready(io.read_at(&file, read.offset, read.len)));
+        assert_eq!(
+            log.record_at(position).unwrap()[8..12],
+            corelane_wire::record::body_crc(b"body").to_be_bytes()
+        );
+        let report = ready(verify(&StdIo::read_only(directory.clone()))).unwrap();
+        assert_eq!((report.damage, report.records), (vec![], 2));
+        fs::remove_dir_all(directory).unwrap();
+    }
+}

@@ -7,7 +7,7 @@ use super::group::{GroupHeader, MIN_BLOCK_BYTES, log_id_of, records};
 use super::index::{self, PAGE_BYTES};
 use super::scan::SegmentReader;
 use super::segment::{FileId, SegmentId};
-use super::stored::{self, Stored};
+use super::stored::{self, KIND_RETIRED, Stored};
 use super::{Io, IoError, Position};
 use std::ops::Range;
 
@@ -60,14 +60,18 @@ pub struct SegmentReport {
     pub unknown: u64,
     /// Where the group before the first one ended.
     pub follows: Option<Position>,
-    /// Epochs of the first and the last group.
+    /// Epochs of the first and the last group before the first gap.
     pub epochs: (u32, u32),
+    /// Where the last group before the first gap ends.
+    pub chain_end: Position,
     /// Where the last group ends.
     pub end: Position,
     /// Stretches without a sound group that sound groups come after.
     pub gaps: Vec<Range<Position>>,
     /// The most that any group says was durable.
     pub durable: Position,
+    /// Everything before it was retired, its records say.
+    pub retired: Position,
 }
 
 /// Bytes that must be sound and are not.
@@ -152,6 +156,7 @@ impl LogFiles {
         let (segment, len) = self.segments[at];
         let mut reader = SegmentReader::open(io, segment.0, len, WINDOW_BYTES).await?;
         let mut report = SegmentReport {
+            chain_end: segment.0,
             end: segment.0,
             ..SegmentReport::default()
         };
@@ -165,8 +170,7 @@ impl LogFiles {
                 position += MIN_BLOCK_BYTES;
                 continue;
             };
-            // A group that says itself that it follows the one before may stand on a larger block's boundary.
-            if position != report.end && header.follows != report.end {
+            if position != report.end {
                 report.gaps.push(report.end..position);
             }
             if report.groups == 0 {
@@ -174,7 +178,10 @@ impl LogFiles {
                 report.epochs.0 = header.epoch;
             }
             epoch = header.epoch;
-            report.epochs.1 = epoch;
+            if report.gaps.is_empty() {
+                report.epochs.1 = epoch;
+                report.chain_end = header.end();
+            }
             report.groups += 1;
             report.durable = report.durable.max(header.durable);
             visit(Found::Group(&header));
@@ -183,6 +190,14 @@ impl LogFiles {
                 let stored = Stored::parse_at(bytes, position);
                 report.records += 1;
                 report.unknown += u64::from(stored.is_none());
+                if let Some(Stored::State {
+                    kind: KIND_RETIRED,
+                    payload,
+                }) = stored
+                    && let Some(retired) = payload.first_chunk()
+                {
+                    report.retired = report.retired.max(Position::from_le_bytes(*retired));
+                }
                 visit(Found::Record {
                     position,
                     bytes,
@@ -246,9 +261,19 @@ impl LogFiles {
                 what: what.clone(),
             });
         }
+        let retired = segments
+            .iter()
+            .map(|segment| segment.retired)
+            .max()
+            .unwrap_or(0)
+            .max(self.retired);
         let mut tail: Option<Position> = None;
         let (mut limit, mut epoch) = (None, 0);
-        for ((segment, len), found) in self.segments.iter().zip(segments) {
+        for (at, ((segment, len), found)) in self.segments.iter().zip(segments).enumerate() {
+            // A crash may have come while retired files were being removed.
+            if segment.0 + len <= retired {
+                continue;
+            }
             if let Some(limit) = limit
                 && limit != segment.0
             {
@@ -265,7 +290,15 @@ impl LogFiles {
                 continue;
             }
             epoch = found.epochs.1;
-            let mut gaps = found.gaps.clone();
+            // What lies after the chain was cut when the next segment goes on from there.
+            let cut = segments.get(at + 1).is_some_and(|next| {
+                next.follows == Some(found.chain_end) && next.epochs.0 >= found.epochs.1
+            });
+            let (mut gaps, end) = if cut {
+                (Vec::new(), found.chain_end)
+            } else {
+                (found.gaps.clone(), found.end)
+            };
             match tail {
                 Some(tail) if follows != tail => gaps.insert(0, tail..segment.0),
                 None if segment.0 < self.checkpoint && follows > segment.0 => {
@@ -283,7 +316,7 @@ impl LogFiles {
                         "there is no sound group where one was acknowledged",
                     ));
                 } else {
-                    report.unacknowledged = Some(gap.start..found.end);
+                    report.unacknowledged = Some(gap.start..end);
                     tail = Some(gap.start);
                 }
             }
@@ -296,7 +329,7 @@ impl LogFiles {
             report.groups += found.groups;
             report.records += found.records;
             if report.unacknowledged.is_none() {
-                tail = Some(found.end);
+                tail = Some(end);
             }
         }
         report.tail = tail.unwrap_or(self.checkpoint);

@@ -3,7 +3,10 @@
 //! KV config is kept in one file, which is replaced as a whole and synced before the request that changed it is answered.
 //! The thread waits for the disk meanwhile: such requests are rare, and nothing else on it is in a hurry.
 
-#![allow(clippy::disallowed_methods, reason = "the host of the NameServer: its clock and its KV file")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the host of the NameServer: its clock and its KV file"
+)]
 
 use super::{Limits, NameServer};
 use crate::net::service::{Service, Stop, serve};

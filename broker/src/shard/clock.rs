@@ -15,12 +15,19 @@ pub struct Clock {
 impl Clock {
     /// A clock whose monotonic time begins now.
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 
     /// The time.
     pub fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { wall_ms: wall.as_millis() as i64, mono_ms: self.start.elapsed().as_millis() as i64 }
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Now {
+            wall_ms: wall.as_millis() as i64,
+            mono_ms: self.start.elapsed().as_millis() as i64,
+        }
     }
 }

@@ -6,7 +6,10 @@
 //! data_dir/kvConfig.json the NameServer's KV config
 //! ```
 
-#![allow(clippy::disallowed_methods, reason = "prepares directories before any shard runs")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "prepares directories before any shard runs"
+)]
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -19,7 +22,9 @@ use nix::fcntl::{Flock, FlockArg};
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// It cannot be made, or files cannot be made in it.
-    #[error("cannot write to {path}: {cause}; give a directory that this user may write to with --data-dir")]
+    #[error(
+        "cannot write to {path}: {cause}; give a directory that this user may write to with --data-dir"
+    )]
     NotWritable {
         /// The directory.
         path: PathBuf,
@@ -27,7 +32,9 @@ pub enum DirectoryError {
         cause: io::Error,
     },
     /// Another process holds it.
-    #[error("{path} is in use by another Corelane process{holder}; stop that one, or give another directory with --data-dir")]
+    #[error(
+        "{path} is in use by another Corelane process{holder}; stop that one, or give another directory with --data-dir"
+    )]
     InUse {
         /// The directory.
         path: PathBuf,
@@ -45,30 +52,52 @@ pub struct DataDirectory {
 impl DataDirectory {
     /// Makes the directory where it is missing, and takes it for this process.
     pub fn hold(path: &Path) -> Result<Self, DirectoryError> {
-        let not_writable = |cause| DirectoryError::NotWritable { path: path.to_owned(), cause };
+        let not_writable = |cause| DirectoryError::NotWritable {
+            path: path.to_owned(),
+            cause,
+        };
         fs::create_dir_all(path).map_err(not_writable)?;
         let lock = path.join("lock");
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(lock).map_err(not_writable)?;
-        let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(mut file, errno)| {
-            if errno != Errno::EWOULDBLOCK {
-                return not_writable(errno.into());
-            }
-            let mut text = String::new();
-            let holder = match file.read_to_string(&mut text) {
-                Ok(_) if !text.trim().is_empty() => format!(" (process {})", text.trim()),
-                _ => String::new(),
-            };
-            DirectoryError::InUse { path: path.to_owned(), holder }
-        })?;
-        let noted = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(lock)
+            .map_err(not_writable)?;
+        let mut lock =
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(mut file, errno)| {
+                if errno != Errno::EWOULDBLOCK {
+                    return not_writable(errno.into());
+                }
+                let mut text = String::new();
+                let holder = match file.read_to_string(&mut text) {
+                    Ok(_) if !text.trim().is_empty() => format!(" (process {})", text.trim()),
+                    _ => String::new(),
+                };
+                DirectoryError::InUse {
+                    path: path.to_owned(),
+                    holder,
+                }
+            })?;
+        let noted = lock
+            .set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| writeln!(lock, "{}", std::process::id()));
         noted.map_err(not_writable)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// The directory of one shard, made where it is missing.
     pub fn shard(&self, index: usize) -> Result<PathBuf, DirectoryError> {
         let path = self.path.join(format!("shard-{index}"));
-        fs::create_dir_all(&path).map_err(|cause| DirectoryError::NotWritable { path: path.clone(), cause })?;
+        fs::create_dir_all(&path).map_err(|cause| DirectoryError::NotWritable {
+            path: path.clone(),
+            cause,
+        })?;
         Ok(path)
     }
 
@@ -88,7 +117,10 @@ mod tests {
         let path = std::env::temp_dir().join(format!("corelane-hold-{}", std::process::id()));
         let held = DataDirectory::hold(&path).unwrap();
         let again = DataDirectory::hold(&path).err().unwrap().to_string();
-        assert!(again.contains("in use") && again.contains(&std::process::id().to_string()), "{again}");
+        assert!(
+            again.contains("in use") && again.contains(&std::process::id().to_string()),
+            "{again}"
+        );
         drop(held);
         drop(DataDirectory::hold(&path).unwrap());
         fs::remove_dir_all(&path).unwrap();
@@ -96,7 +128,13 @@ mod tests {
 
     #[test]
     fn a_path_through_a_file_is_not_writable() {
-        let wrong = DataDirectory::hold(Path::new("/proc/version/x")).err().unwrap().to_string();
-        assert!(wrong.starts_with("cannot write to") && wrong.contains("--data-dir"), "{wrong}");
+        let wrong = DataDirectory::hold(Path::new("/proc/version/x"))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            wrong.starts_with("cannot write to") && wrong.contains("--data-dir"),
+            "{wrong}"
+        );
     }
 }

@@ -8,7 +8,10 @@
 //!
 //! An operation owns what the kernel reads or writes (the file and the buffer) until its completion.
 
-#![allow(clippy::disallowed_methods, reason = "lists a directory on the executor's thread for blocking calls")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "lists a directory on the executor's thread for blocking calls"
+)]
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -25,7 +28,9 @@ use glommio::io::{Directory, DmaFile, OpenOptions};
 use glommio::timer::Timer;
 use io_uring::{opcode, types};
 
-use crate::log::{AlignedBuffer, DiskSpace, Io, IoError, ReadBuffer, SegmentId, Slice, WriteId, WriteOp};
+use crate::log::{
+    AlignedBuffer, DiskSpace, Io, IoError, ReadBuffer, SegmentId, Slice, WriteId, WriteOp,
+};
 use crate::ring::{Completion, Owner, Ring, Token, Waker};
 
 /// Background operations in flight at once: enough to keep the device busy, few enough to leave it to commits.
@@ -82,8 +87,15 @@ pub struct Disk {
 impl Disk {
     /// The disk of a directory that exists; `waker` wakes the host that drives the ring.
     pub fn new(directory: PathBuf, waker: Waker) -> Self {
-        let inner = Inner { directory, queue: RefCell::default(), waker, woke_task: Cell::new(false) };
-        Self { inner: Rc::new(inner) }
+        let inner = Inner {
+            directory,
+            queue: RefCell::default(),
+            waker,
+            woke_task: Cell::new(false),
+        };
+        Self {
+            inner: Rc::new(inner),
+        }
     }
 
     /// Opens the segments that group writes will soon go to, and lets go of the others. Says which are still to be opened:
@@ -91,7 +103,11 @@ impl Disk {
     pub fn keep_segments(&self, wanted: &[SegmentId]) -> Vec<SegmentId> {
         let mut queue = self.inner.queue.borrow_mut();
         queue.segments.retain(|segment, _| wanted.contains(segment));
-        wanted.iter().filter(|segment| !queue.segments.contains_key(segment)).copied().collect()
+        wanted
+            .iter()
+            .filter(|segment| !queue.segments.contains_key(segment))
+            .copied()
+            .collect()
     }
 
     /// Opens a segment for group writes.
@@ -129,14 +145,19 @@ impl Disk {
     pub fn completion(&self, completion: Completion) {
         let mut queue = self.inner.queue.borrow_mut();
         let slot = completion.token().payload() as usize;
-        let Some(mut operation) = queue.slots[slot].take() else { return };
+        let Some(mut operation) = queue.slots[slot].take() else {
+            return;
+        };
         queue.free.push(slot);
         let result = completion.result();
         match &mut operation.bytes {
             Bytes::Group { id, bytes } => {
                 let outcome = match usize::try_from(result) {
                     Ok(written) if written == bytes.len() => Ok(()),
-                    Ok(written) => Err(failed("write a group", format!("only {written} of {} bytes were written", bytes.len()))),
+                    Ok(written) => Err(failed(
+                        "write a group",
+                        format!("only {written} of {} bytes were written", bytes.len()),
+                    )),
                     Err(_) => Err(from_errno("write a group", -result)),
                 };
                 queue.finished.push((*id, outcome));
@@ -150,14 +171,17 @@ impl Disk {
         let waiting = operation.waiting.clone();
         let outcome = match (&operation.bytes, result) {
             (_, error) if error < 0 => Err(from_errno("read or write", -error)),
-            (Bytes::Write { bytes, done }, 0) if *done < bytes.len() => {
-                Err(failed("write", format!("only {done} of {} bytes were written", bytes.len())))
-            }
+            (Bytes::Write { bytes, done }, 0) if *done < bytes.len() => Err(failed(
+                "write",
+                format!("only {done} of {} bytes were written", bytes.len()),
+            )),
             (Bytes::Write { bytes, done }, _) if *done < bytes.len() => {
                 queue.add_background(operation);
                 return;
             }
-            (Bytes::Read { buffer, done }, read) if read > 0 && *done < buffer.len() && read as usize % 4096 == 0 => {
+            (Bytes::Read { buffer, done }, read)
+                if read > 0 && *done < buffer.len() && read as usize % 4096 == 0 =>
+            {
                 queue.add_background(operation);
                 return;
             }
@@ -193,9 +217,19 @@ impl Disk {
         self.inner.directory.join(name)
     }
 
-    async fn run(&self, file: &Rc<DmaFile>, offset: u64, bytes: Bytes) -> Result<Option<ReadBuffer>, IoError> {
+    async fn run(
+        &self,
+        file: &Rc<DmaFile>,
+        offset: u64,
+        bytes: Bytes,
+    ) -> Result<Option<ReadBuffer>, IoError> {
         let waiting = Rc::new(Waiting::default());
-        let operation = Operation { file: file.clone(), offset, bytes, waiting: waiting.clone() };
+        let operation = Operation {
+            file: file.clone(),
+            offset,
+            bytes,
+            waiting: waiting.clone(),
+        };
         self.inner.queue.borrow_mut().add_background(operation);
         self.inner.waker.wake();
         poll_fn(|context| match waiting.result.borrow_mut().take() {
@@ -233,24 +267,38 @@ impl Queue {
             self.early.push(write);
             return;
         };
-        let bytes = Bytes::Group { id: write.id, bytes: write.bytes };
-        let operation = Operation { file, offset: write.file_offset, bytes, waiting: Rc::default() };
+        let bytes = Bytes::Group {
+            id: write.id,
+            bytes: write.bytes,
+        };
+        let operation = Operation {
+            file,
+            offset: write.file_offset,
+            bytes,
+            waiting: Rc::default(),
+        };
         let slot = self.slot(operation);
         self.groups.push_back(slot);
     }
 
     fn push(&mut self, slot: usize, ring: &mut Ring) {
-        let Some(operation) = &mut self.slots[slot] else { return };
+        let Some(operation) = &mut self.slots[slot] else {
+            return;
+        };
         let fd = types::Fd(operation.file.as_raw_fd());
         let offset = operation.offset;
         let entry = match &mut operation.bytes {
             Bytes::Read { buffer, done } => {
                 let rest = &mut buffer[*done..];
-                opcode::Read::new(fd, rest.as_mut_ptr(), rest.len() as u32).offset(offset + *done as u64).build()
+                opcode::Read::new(fd, rest.as_mut_ptr(), rest.len() as u32)
+                    .offset(offset + *done as u64)
+                    .build()
             }
             Bytes::Write { bytes, done } => {
                 let rest = &bytes[*done..];
-                opcode::Write::new(fd, rest.as_ptr(), rest.len() as u32).offset(offset + *done as u64).build()
+                opcode::Write::new(fd, rest.as_ptr(), rest.len() as u32)
+                    .offset(offset + *done as u64)
+                    .build()
             }
             Bytes::Group { bytes, .. } => {
                 let write = opcode::Write::new(fd, bytes.as_ptr(), bytes.len() as u32);
@@ -268,37 +316,68 @@ impl Io for Disk {
 
     async fn list(&self) -> Result<Vec<(String, u64)>, IoError> {
         let directory = self.inner.directory.clone();
-        let listed = glommio::executor().spawn_blocking(move || list(&directory)).await;
+        let listed = glommio::executor()
+            .spawn_blocking(move || list(&directory))
+            .await;
         listed.map_err(|error| io_error("list the log's directory", error))
     }
 
     async fn open(&self, name: &str) -> Result<Self::File, IoError> {
-        let opened = OpenOptions::new().read(true).write(true).dma_open(self.path(name)).await;
-        opened.map(Rc::new).map_err(|error| glommio_error("open", name, error))
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .dma_open(self.path(name))
+            .await;
+        opened
+            .map(Rc::new)
+            .map_err(|error| glommio_error("open", name, error))
     }
 
     async fn create(&self, name: &str, len: u64) -> Result<Self::File, IoError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
-        let file = options.dma_open(self.path(name)).await.map_err(|error| glommio_error("create", name, error))?;
+        let file = options
+            .dma_open(self.path(name))
+            .await
+            .map_err(|error| glommio_error("create", name, error))?;
         if len > 0 {
-            file.pre_allocate(len, false).await.map_err(|error| glommio_error("reserve room for", name, error))?;
+            file.pre_allocate(len, false)
+                .await
+                .map_err(|error| glommio_error("reserve room for", name, error))?;
         }
         Ok(Rc::new(file))
     }
 
-    async fn read_at(&self, file: &Self::File, offset: u64, len: usize) -> Result<ReadBuffer, IoError> {
+    async fn read_at(
+        &self,
+        file: &Self::File,
+        offset: u64,
+        len: usize,
+    ) -> Result<ReadBuffer, IoError> {
         let buffer = AlignedBuffer::zeroed(len);
-        let read = self.run(file, offset, Bytes::Read { buffer, done: 0 }).await?;
+        let read = self
+            .run(file, offset, Bytes::Read { buffer, done: 0 })
+            .await?;
         read.ok_or_else(|| failed("read", "the operation gave no bytes".to_owned()))
     }
 
     async fn write_at(&self, file: &Self::File, offset: u64, bytes: &Slice) -> Result<(), IoError> {
-        self.run(file, offset, Bytes::Write { bytes: bytes.clone(), done: 0 }).await.map(drop)
+        self.run(
+            file,
+            offset,
+            Bytes::Write {
+                bytes: bytes.clone(),
+                done: 0,
+            },
+        )
+        .await
+        .map(drop)
     }
 
     async fn sync(&self, file: &Self::File) -> Result<(), IoError> {
-        file.fdatasync().await.map_err(|error| glommio_error("sync", "a file of the log", error))
+        file.fdatasync()
+            .await
+            .map_err(|error| glommio_error("sync", "a file of the log", error))
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
@@ -307,7 +386,10 @@ impl Io for Disk {
     }
 
     async fn remove(&self, name: &str) -> Result<(), IoError> {
-        match glommio::io::remove(self.path(name)).await.map_err(|error| glommio_error("remove", name, error)) {
+        match glommio::io::remove(self.path(name))
+            .await
+            .map_err(|error| glommio_error("remove", name, error))
+        {
             Err(IoError::NotFound { .. }) => Ok(()),
             other => other,
         }
@@ -315,17 +397,30 @@ impl Io for Disk {
 
     async fn sync_dir(&self) -> Result<(), IoError> {
         let what = "the log's directory";
-        let directory = Directory::open(&self.inner.directory).await.map_err(|error| glommio_error("open", what, error))?;
-        directory.sync().await.map_err(|error| glommio_error("sync", what, error))?;
-        directory.close().await.map_err(|error| glommio_error("close", what, error))
+        let directory = Directory::open(&self.inner.directory)
+            .await
+            .map_err(|error| glommio_error("open", what, error))?;
+        directory
+            .sync()
+            .await
+            .map_err(|error| glommio_error("sync", what, error))?;
+        directory
+            .close()
+            .await
+            .map_err(|error| glommio_error("close", what, error))
     }
 
     async fn space(&self) -> Result<DiskSpace, IoError> {
         let directory = self.inner.directory.clone();
-        let space = glommio::executor().spawn_blocking(move || nix::sys::statvfs::statvfs(&directory)).await;
+        let space = glommio::executor()
+            .spawn_blocking(move || nix::sys::statvfs::statvfs(&directory))
+            .await;
         let space = space.map_err(|errno| from_errno("ask for the free space", errno as i32))?;
         let unit = space.fragment_size();
-        Ok(DiskSpace { free_bytes: space.blocks_available() * unit, total_bytes: space.blocks() * unit })
+        Ok(DiskSpace {
+            free_bytes: space.blocks_available() * unit,
+            total_bytes: space.blocks() * unit,
+        })
     }
 
     async fn pause(&self, wait_ms: u64) {
@@ -350,7 +445,10 @@ fn list(directory: &Path) -> std::io::Result<Vec<(String, u64)>> {
 }
 
 fn failed(op: &str, cause: String) -> IoError {
-    IoError::Failed { op: op.to_owned(), cause }
+    IoError::Failed {
+        op: op.to_owned(),
+        cause,
+    }
 }
 
 fn from_errno(op: &str, errno: i32) -> IoError {
@@ -362,14 +460,19 @@ fn io_error(op: &str, error: std::io::Error) -> IoError {
     match error.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT) => IoError::NoSpace { op },
         Some(libc::ENOENT) => IoError::NotFound { op },
-        _ => IoError::Failed { op, cause: error.to_string() },
+        _ => IoError::Failed {
+            op,
+            cause: error.to_string(),
+        },
     }
 }
 
 fn glommio_error(op: &str, name: &str, error: GlommioError<()>) -> IoError {
     let op = format!("{op} {name}");
     match error {
-        GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => io_error(&op, source),
+        GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => {
+            io_error(&op, source)
+        }
         other => failed(&op, other.to_string()),
     }
 }

@@ -19,11 +19,16 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::disk::Disk;
-use super::register::{Identity, Registrar};
+use super::process::engine_settings;
+use super::register::{Identity, Registrar, topic_route};
 use super::sink::{LogBytes, Sink};
 use super::{ShardError, ShardOptions};
+use crate::engine::settings::Settings;
+use corelane_wire::body::TopicRouteData;
 use crate::engine::{Connection, Effect, Engine, Now, Turn};
-use crate::log::{self, Io, IoError, JobDone, Log, LogFailure, ReadBuffer, ReadId, SegmentId, WriteId};
+use crate::log::{
+    self, Io, IoError, JobDone, Log, LogFailure, ReadBuffer, ReadId, SegmentId, WriteId,
+};
 use crate::net::{CloseReason, ConnId, Handler, Net};
 use crate::ring::{Completion, Owner, Parker, RemoteWaker, Ring, RingOptions};
 
@@ -52,6 +57,7 @@ enum Event {
     Job(Box<JobDone>),
     Read(ReadId, Result<ReadBuffer, IoError>),
     SegmentOpen(SegmentId, Result<(), IoError>),
+    Route(String, Option<TopicRouteData>),
 }
 
 type Events = Rc<RefCell<VecDeque<Event>>>;
@@ -65,18 +71,40 @@ struct Broker {
 }
 
 impl Broker {
-    fn turn<R>(&mut self, net: &mut Net<LogBytes>, act: impl FnOnce(&mut Engine, &mut Turn<'_>) -> R) -> R {
+    fn turn<R>(
+        &mut self,
+        net: &mut Net<LogBytes>,
+        act: impl FnOnce(&mut Engine, &mut Turn<'_>) -> R,
+    ) -> R {
         let mut out = Sink::new(net, &mut self.effects);
-        act(&mut self.engine, &mut Turn { now: self.now, log: &mut self.log, out: &mut out })
+        act(
+            &mut self.engine,
+            &mut Turn {
+                now: self.now,
+                log: &mut self.log,
+                out: &mut out,
+            },
+        )
     }
 }
 
 impl Handler<LogBytes> for Broker {
-    fn opened(&mut self, _: &mut Net<LogBytes>, conn: ConnId, peer: SocketAddr, _local: SocketAddr) {
+    fn opened(
+        &mut self,
+        _: &mut Net<LogBytes>,
+        conn: ConnId,
+        peer: SocketAddr,
+        _local: SocketAddr,
+    ) {
         self.engine.opened(Connection(conn.as_u64()), peer);
     }
 
-    fn frame(&mut self, net: &mut Net<LogBytes>, conn: ConnId, frame: &[u8]) -> ControlFlow<CloseReason> {
+    fn frame(
+        &mut self,
+        net: &mut Net<LogBytes>,
+        conn: ConnId,
+        frame: &[u8],
+    ) -> ControlFlow<CloseReason> {
         let connection = Connection(conn.as_u64());
         match self.turn(net, |engine, turn| engine.handle(turn, connection, frame)) {
             Ok(()) => ControlFlow::Continue(()),
@@ -85,7 +113,9 @@ impl Handler<LogBytes> for Broker {
     }
 
     fn closed(&mut self, net: &mut Net<LogBytes>, conn: ConnId, _: &CloseReason) {
-        self.turn(net, |engine, turn| engine.closed(turn, Connection(conn.as_u64())));
+        self.turn(net, |engine, turn| {
+            engine.closed(turn, Connection(conn.as_u64()))
+        });
     }
 }
 
@@ -131,8 +161,15 @@ pub async fn run(
     let engine = Engine::new(options.engine.clone());
     // Clients that come before the log is open wait for the first turn.
     let mut early = Vec::new();
-    let opening = Opening { ring: &mut ring, parker: &mut parker, disk: &disk, early: &mut early };
-    let (engine, log) = opening.open_log(options.log.clone(), engine, &clock, &options.name).await?;
+    let opening = Opening {
+        ring: &mut ring,
+        parker: &mut parker,
+        disk: &disk,
+        early: &mut early,
+    };
+    let (engine, log) = opening
+        .open_log(options.log.clone(), engine, &clock, &options.name)
+        .await?;
     tracing::info!(shard = %options.name, address = %options.engine.store_host, ring = %ring.features(), "serving");
     let identity = Identity {
         cluster_name: options.engine.cluster_name.clone(),
@@ -140,12 +177,25 @@ pub async fn run(
         address: options.engine.store_host.to_string(),
         ha_address: options.ha_address.to_string(),
     };
-    let registrar = Registrar::start(&options.nameservers, &identity, options.register_interval, &parker.waker());
+    let registrar = Registrar::start(
+        &options.nameservers,
+        &identity,
+        options.register_interval,
+        &parker.waker(),
+    );
     let stop = Arc::new(AtomicBool::new(false));
-    ready(StopHandle { stop: stop.clone(), waker: parker.remote_waker() });
+    ready(StopHandle {
+        stop: stop.clone(),
+        waker: parker.remote_waker(),
+    });
     let now = clock.now();
     let mut host = Host {
-        broker: Broker { engine, log, now, effects: Vec::new() },
+        broker: Broker {
+            engine,
+            log,
+            now,
+            effects: Vec::new(),
+        },
         options,
         ring,
         parker,
@@ -162,7 +212,7 @@ pub async fn run(
         completions: early,
         finished: Vec::new(),
     };
-    host.broker.engine.started(now);
+    host.broker.engine.started(&mut host.broker.log, now);
     host.publish();
     host.serve().await?;
     host.end().await
@@ -218,7 +268,10 @@ impl Opening<'_> {
                 .detach();
             }
             self.disk.submit(self.ring);
-            self.parker.park(self.ring, None).await.map_err(ShardError::Ring)?;
+            self.parker
+                .park(self.ring, None)
+                .await
+                .map_err(ShardError::Ring)?;
         };
         let took_ms = clock.now().mono_ms - began.mono_ms;
         tracing::info!(
@@ -256,7 +309,9 @@ impl Host {
         self.ring.reap(&mut completions);
         for completion in completions.drain(..) {
             match completion.token().owner() {
-                Owner::Net => self.net.completion(&mut self.ring, completion, &mut self.broker),
+                Owner::Net => self
+                    .net
+                    .completion(&mut self.ring, completion, &mut self.broker),
                 Owner::Disk => self.disk.completion(completion),
                 Owner::Nobody => {}
             }
@@ -265,13 +320,17 @@ impl Host {
         self.net.turn(&mut self.ring, &mut self.broker);
         self.take_writes();
         self.take_events();
-        self.broker.turn(&mut self.net, |engine, turn| engine.settle(turn));
+        self.broker
+            .turn(&mut self.net, |engine, turn| engine.settle(turn));
         if let Some(version) = self.registrar.take_registered() {
-            self.broker.turn(&mut self.net, |engine, turn| engine.registered(turn, version));
+            self.broker.turn(&mut self.net, |engine, turn| {
+                engine.registered(turn, version)
+            });
         }
         let mono_ms = self.broker.now.mono_ms;
         if mono_ms >= self.broker.engine.deadline_mono_ms() {
-            self.broker.turn(&mut self.net, |engine, turn| engine.on_time(turn));
+            self.broker
+                .turn(&mut self.net, |engine, turn| engine.on_time(turn));
         }
         if mono_ms >= self.next_net_tick_mono_ms {
             self.net.tick(&mut self.ring, mono_ms.unsigned_abs());
@@ -305,12 +364,21 @@ impl Host {
                 }
                 Event::Read(id, result) => {
                     self.broker.log.read_done(id, result);
-                    self.broker.turn(&mut self.net, |engine, turn| engine.on_read(turn, id));
+                    self.broker
+                        .turn(&mut self.net, |engine, turn| engine.on_read(turn, id));
+                }
+                Event::Route(topic, route) => {
+                    self.broker.turn(&mut self.net, |engine, turn| {
+                        engine.on_route(turn, &topic, route.as_ref())
+                    });
                 }
                 Event::SegmentOpen(segment, result) => {
                     self.opening.remove(&segment);
                     if let Err(cause) = result {
-                        self.failure.get_or_insert(LogFailure::Job { what: "opening a segment", cause });
+                        self.failure.get_or_insert(LogFailure::Job {
+                            what: "opening a segment",
+                            cause,
+                        });
                     }
                 }
             }
@@ -326,10 +394,15 @@ impl Host {
             let state = self.broker.engine.snapshot();
             self.broker.log.snapshot(state);
         }
-        for segment in self.disk.keep_segments(&self.broker.log.writable_segments()) {
+        for segment in self
+            .disk
+            .keep_segments(&self.broker.log.writable_segments())
+        {
             if self.opening.insert(segment) {
                 let disk = self.disk.clone();
-                self.spawn(async move { Event::SegmentOpen(segment, disk.open_segment(segment).await) });
+                self.spawn(
+                    async move { Event::SegmentOpen(segment, disk.open_segment(segment).await) },
+                );
             }
         }
         while let Some(job) = self.broker.log.next_job() {
@@ -361,19 +434,51 @@ impl Host {
 
     fn take_effects(&mut self) {
         let mut register = false;
-        for effect in self.broker.effects.drain(..) {
+        for effect in std::mem::take(&mut self.broker.effects) {
             match effect {
                 Effect::Register { .. } => register = true,
+                Effect::Route { topic } => {
+                    let nameservers = self.options.nameservers.clone();
+                    self.spawn(async move {
+                        let route = topic_route(&nameservers, &topic).await;
+                        Event::Route(topic, route)
+                    });
+                }
+                Effect::Configure { to, text } => {
+                    let outcome = self.configure(&text);
+                    self.broker.turn(&mut self.net, |engine, turn| {
+                        engine.configured(turn, to, outcome)
+                    });
+                }
             }
         }
+        register |= !self.broker.effects.is_empty();
+        self.broker.effects.clear();
         if register {
             self.publish();
         }
     }
 
+    /// Checks other values of the configuration and takes them over.
+    fn configure(&mut self, text: &str) -> Result<Settings, String> {
+        let config = self
+            .options
+            .config
+            .changed(text)
+            .map_err(|error| error.to_string())?;
+        if config.retention_hours != self.options.config.retention_hours {
+            return Err("retention_hours takes effect at the next start only".to_owned());
+        }
+        let settings = engine_settings(&config, &self.options.name, self.options.engine.store_host);
+        tracing::info!(shard = %self.options.name, changes = ?text, "the configuration was changed, until the next start");
+        self.options.config = config;
+        Ok(settings)
+    }
+
     fn publish(&self) {
         let topics = self.broker.engine.topics();
-        self.registrar.publish(topics.version(), topics.register_body().to_json());
+        self.registrar
+            .publish(topics.version(), topics.register_body().to_json());
     }
 
     /// Sleeps until there is something to do, or lets the executor's other tasks run where it is due.
@@ -387,15 +492,28 @@ impl Host {
         }
         let engine = self.broker.engine.deadline_mono_ms();
         let flush = self.broker.log.flush_deadline_ms().map_or(i64::MAX, |due| {
-            self.broker.now.mono_ms.saturating_add((due - self.broker.now.wall_ms).max(0))
+            self.broker
+                .now
+                .mono_ms
+                .saturating_add((due - self.broker.now.wall_ms).max(0))
         });
         let due = engine.min(flush).min(self.next_net_tick_mono_ms);
-        let wait_ms = due.saturating_sub(self.broker.now.mono_ms).max(0).unsigned_abs();
+        let wait_ms = due
+            .saturating_sub(self.broker.now.mono_ms)
+            .max(0)
+            .unsigned_abs();
         // Tasks that wait for the executor's own ring must not wait for ours.
-        let linger = if self.tasks_in_flight > 0 { Duration::ZERO } else { self.options.linger };
+        let linger = if self.tasks_in_flight > 0 {
+            Duration::ZERO
+        } else {
+            self.options.linger
+        };
         self.parker.set_linger(linger);
         self.disk.submit(&mut self.ring);
-        self.parker.park(&mut self.ring, Some(Duration::from_millis(wait_ms))).await.map_err(ShardError::Ring)
+        self.parker
+            .park(&mut self.ring, Some(Duration::from_millis(wait_ms)))
+            .await
+            .map_err(ShardError::Ring)
     }
 
     /// Unregisters, writes down what was accepted, answers it and closes.
@@ -405,8 +523,11 @@ impl Host {
         let unregistered = glommio::spawn_local(registrar.stop());
         let began_ms = self.clock.now().mono_ms;
         if self.failure.is_none() {
-            self.broker.turn(&mut self.net, |engine, turn| engine.drain(turn));
-            while self.failure.is_none() && self.broker.log.durable() < self.broker.log.max_position() {
+            self.broker
+                .turn(&mut self.net, |engine, turn| engine.drain(turn));
+            while self.failure.is_none()
+                && self.broker.log.durable() < self.broker.log.max_position()
+            {
                 // Nothing is worth waiting for any more.
                 while let Some(write) = self.broker.log.next_write(i64::MAX) {
                     self.disk.write_group(write);
@@ -418,7 +539,9 @@ impl Host {
             self.broker.log.snapshot(state);
         }
         self.net.drain(&mut self.ring, "the broker stops");
-        while self.clock.now().mono_ms - began_ms < DRAIN_WAIT_MS && !(self.net.drained() && self.tasks_in_flight == 0) {
+        while self.clock.now().mono_ms - began_ms < DRAIN_WAIT_MS
+            && !(self.net.drained() && self.tasks_in_flight == 0)
+        {
             self.one_turn()?;
             self.rest().await?;
         }

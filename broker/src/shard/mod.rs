@@ -18,6 +18,7 @@ use std::time::Duration;
 pub use directory::DirectoryError;
 pub use process::RunError;
 
+use crate::config::Config;
 use crate::engine::settings::Settings;
 use crate::log::{LogFailure, LogOptions, OpenError};
 use crate::net::{NetError, NetLimits};
@@ -40,6 +41,8 @@ pub struct ShardOptions {
     pub register_interval: Duration,
     /// How long an idle turn waits in the ring before the executor sleeps.
     pub linger: Duration,
+    /// What all of this was made of; what changes while the shard runs is changed in here.
+    pub config: Config,
     /// The engine's settings.
     pub engine: Settings,
     /// The log's options.
@@ -64,7 +67,9 @@ pub enum ShardError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The log cannot be written any more.
-    #[error("the log has failed, and the shard stops so that nothing is acknowledged that may be lost: {0}")]
+    #[error(
+        "the log has failed, and the shard stops so that nothing is acknowledged that may be lost: {0}"
+    )]
     Log(LogFailure),
     /// The executor of the shard cannot be made.
     #[error("cannot start the shard's thread: {0}")]

@@ -1,6 +1,9 @@
 //! Which cores the shards run on.
 
-#![allow(clippy::disallowed_methods, reason = "reads the topology of the CPUs before any shard runs")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "reads the topology of the CPUs before any shard runs"
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,10 +33,16 @@ fn physical_cores() -> Vec<usize> {
     let mut cores = BTreeMap::new();
     for cpu in &allowed {
         let topology = format!("/sys/devices/system/cpu/cpu{cpu}/topology");
-        let read = |file: &str| std::fs::read_to_string(Path::new(&topology).join(file)).unwrap_or_default();
+        let read = |file: &str| {
+            std::fs::read_to_string(Path::new(&topology).join(file)).unwrap_or_default()
+        };
         let core = (read("physical_package_id"), read("core_id"));
         // Where the system does not say, every CPU counts as a core.
-        let key = if core.1.is_empty() { (String::new(), cpu.to_string()) } else { core };
+        let key = if core.1.is_empty() {
+            (String::new(), cpu.to_string())
+        } else {
+            core
+        };
         cores.entry(key).or_insert(*cpu);
     }
     let mut cpus: Vec<usize> = cores.into_values().collect();
@@ -42,8 +51,12 @@ fn physical_cores() -> Vec<usize> {
 }
 
 fn allowed_cpus() -> Vec<usize> {
-    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else { return vec![0] };
-    (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect()
+    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else {
+        return vec![0];
+    };
+    (0..CpuSet::count())
+        .filter(|cpu| set.is_set(*cpu).unwrap_or(false))
+        .collect()
 }
 
 #[cfg(test)]

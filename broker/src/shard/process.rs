@@ -71,9 +71,17 @@ pub enum RunError {
 
 /// What threads tell the one that waits.
 enum News {
-    Bound { index: usize },
-    Ready { index: usize, stop: StopHandle },
-    Ended { shard: String, result: Result<(), ShardError> },
+    Bound {
+        index: usize,
+    },
+    Ready {
+        index: usize,
+        stop: StopHandle,
+    },
+    Ended {
+        shard: String,
+        result: Result<(), ShardError>,
+    },
     Signal(i32),
 }
 
@@ -85,7 +93,10 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let shards = shard_options(config)?;
     let (tell, news) = mpsc::channel();
     listen_for_signals(&tell)?;
-    let mut running = Running { shards: Vec::new(), nameserver: None };
+    let mut running = Running {
+        shards: Vec::new(),
+        nameserver: None,
+    };
     for (index, options) in shards.into_iter().enumerate() {
         running.spawn(options, directory.shard(index)?, tell.clone())?;
     }
@@ -140,7 +151,12 @@ struct Running {
 }
 
 impl Running {
-    fn spawn(&mut self, options: ShardOptions, path: PathBuf, tell: Sender<News>) -> Result<(), RunError> {
+    fn spawn(
+        &mut self,
+        options: ShardOptions,
+        path: PathBuf,
+        tell: Sender<News>,
+    ) -> Result<(), RunError> {
         let (index, name) = (self.shards.len(), options.name.clone());
         let (go, may_go) = mpsc::channel();
         let builder = LocalExecutorBuilder::new(Placement::Fixed(options.cpu)).name(&options.name);
@@ -157,14 +173,26 @@ impl Running {
             let result = host::run(options, path, bound, ready).await;
             let _ = tell.send(News::Ended { shard, result });
         });
-        let thread = spawned.map_err(|error| RunError::Shard { shard: name, cause: ShardError::Executor(error.to_string()) })?;
-        self.shards.push(Shard { thread, go, bound: false, stop: None });
+        let thread = spawned.map_err(|error| RunError::Shard {
+            shard: name,
+            cause: ShardError::Executor(error.to_string()),
+        })?;
+        self.shards.push(Shard {
+            thread,
+            go,
+            bound: false,
+            stop: None,
+        });
         Ok(())
     }
 
     /// Waits until all shards have come so far. `false`: the process was told to stop meanwhile. Whatever does not serve yet
     /// has acknowledged nothing and need not be waited for.
-    fn wait_for_all(&mut self, news: &Receiver<News>, come_so_far: impl Fn(&Shard) -> bool) -> Result<bool, RunError> {
+    fn wait_for_all(
+        &mut self,
+        news: &Receiver<News>,
+        come_so_far: impl Fn(&Shard) -> bool,
+    ) -> Result<bool, RunError> {
         let result = loop {
             if self.shards.iter().all(&come_so_far) {
                 return Ok(true);
@@ -172,7 +200,10 @@ impl Running {
             match news.recv() {
                 Ok(News::Bound { index }) => self.shards[index].bound = true,
                 Ok(News::Ready { index, stop }) => self.shards[index].stop = Some(stop),
-                Ok(News::Ended { shard, result: Err(cause) }) => break Err(RunError::Shard { shard, cause }),
+                Ok(News::Ended {
+                    shard,
+                    result: Err(cause),
+                }) => break Err(RunError::Shard { shard, cause }),
                 Ok(News::Signal(_) | News::Ended { .. }) | Err(_) => break Ok(false),
             }
         };
@@ -228,7 +259,9 @@ impl Running {
 
 fn check_memlock() -> Result<(), RunError> {
     match getrlimit(Resource::RLIMIT_MEMLOCK) {
-        Ok((limit, _)) if limit < MEMLOCK_KIB << 10 => Err(RunError::MemLock { limit_kib: limit >> 10 }),
+        Ok((limit, _)) if limit < MEMLOCK_KIB << 10 => Err(RunError::MemLock {
+            limit_kib: limit >> 10,
+        }),
         _ => Ok(()),
     }
 }
@@ -272,7 +305,9 @@ fn shard_options(config: &Config) -> Result<Vec<ShardOptions>, RunError> {
         let name = config.shard_name(index);
         shards.push(ShardOptions {
             cpu,
-            listen: [ports.main, ports.vip].map(|port| SocketAddr::new(config.listen_address, port)).to_vec(),
+            listen: [ports.main, ports.vip]
+                .map(|port| SocketAddr::new(config.listen_address, port))
+                .to_vec(),
             ha_address: SocketAddr::new(ip, ports.replication),
             nameservers: config.nameservers(),
             register_interval: Duration::from_millis(config.register_interval_ms),
@@ -280,13 +315,14 @@ fn shard_options(config: &Config) -> Result<Vec<ShardOptions>, RunError> {
             engine: engine_settings(config, &name, SocketAddr::new(ip, ports.main)),
             log: log_options(config),
             net: net_limits(config),
+            config: config.clone(),
             name,
         });
     }
     Ok(shards)
 }
 
-fn engine_settings(config: &Config, name: &str, store_host: SocketAddr) -> Settings {
+pub(super) fn engine_settings(config: &Config, name: &str, store_host: SocketAddr) -> Settings {
     Settings {
         cluster_name: config.cluster_name.clone(),
         broker_name: name.to_owned(),
@@ -300,7 +336,12 @@ fn engine_settings(config: &Config, name: &str, store_host: SocketAddr) -> Setti
         long_polling: config.long_polling,
         long_polling_max_ms: config.long_polling_max_ms as i64,
         sync_flush: config.flush == Flush::Sync,
-        delay_levels_ms: config.message_delay_levels.0.iter().map(|delay_ms| *delay_ms as i64).collect(),
+        delay_levels_ms: config
+            .message_delay_levels
+            .0
+            .iter()
+            .map(|delay_ms| *delay_ms as i64)
+            .collect(),
         timer_max_delay_ms: config.timer_max_delay_secs as i64 * 1_000,
         timer_horizon_ms: (config.retention_hours as i64 * 3_600_000 / 2).min(TIMER_HORIZON_MS),
         recall: config.recall,
@@ -315,6 +356,10 @@ fn engine_settings(config: &Config, name: &str, store_host: SocketAddr) -> Setti
         max_clients: config.max_clients,
         max_offsets: config.max_offsets,
         max_held_pulls: config.max_held_pulls,
+        transaction_timeout_ms: config.transaction_timeout_ms as i64,
+        transaction_check_interval_ms: config.transaction_check_interval_ms as i64,
+        transaction_check_max: config.transaction_check_max,
+        max_pending_transactions: config.max_pending_transactions,
         described: described(config),
     }
 }
@@ -322,13 +367,17 @@ fn engine_settings(config: &Config, name: &str, store_host: SocketAddr) -> Setti
 /// Every key with its value, as Java properties.
 fn described(config: &Config) -> String {
     let value = |name: &str| config.text(name).unwrap_or_default();
-    KEYS.iter().map(|key| format!("{}={}\n", key.name, value(key.name))).collect()
+    KEYS.iter()
+        .map(|key| format!("{}={}\n", key.name, value(key.name)))
+        .collect()
 }
 
 fn log_options(config: &Config) -> LogOptions {
     let flush = match config.flush {
         Flush::Sync => FlushMode::Sync,
-        Flush::Async => FlushMode::Async { interval_ms: config.flush_interval_ms },
+        Flush::Async => FlushMode::Async {
+            interval_ms: config.flush_interval_ms,
+        },
     };
     let defaults = LogOptions::default();
     LogOptions {

@@ -12,8 +12,11 @@ use std::rc::Rc;
 use std::task::{Poll, Waker as TaskWaker};
 use std::time::Duration;
 
+use corelane_wire::body::TopicRouteData;
 use corelane_wire::frame::{self, Head, Serialization};
-use corelane_wire::header::nameserver::{RegisterBrokerRequest, UnregisterBrokerRequest};
+use corelane_wire::header::nameserver::{
+    GetRouteinfoByTopicRequest, RegisterBrokerRequest, UnregisterBrokerRequest,
+};
 use corelane_wire::{ExtHeader, Frame, FrameWriter, Text, code};
 use futures_lite::future::or;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
@@ -82,7 +85,12 @@ pub struct Registrar {
 
 impl Registrar {
     /// Starts a task for each NameServer (`host:port`). They wait for the first [`Registrar::publish`].
-    pub fn start(nameservers: &[String], identity: &Identity, interval: Duration, waker: &Waker) -> Self {
+    pub fn start(
+        nameservers: &[String],
+        identity: &Identity,
+        interval: Duration,
+        waker: &Waker,
+    ) -> Self {
         let shared = Rc::new(Shared::default());
         shared.known.borrow_mut().resize(nameservers.len(), None);
         let task = |(index, address): (usize, &String)| {
@@ -97,12 +105,20 @@ impl Registrar {
             glommio::spawn_local(link.run())
         };
         let tasks = nameservers.iter().enumerate().map(task).collect();
-        Self { shared, tasks, reported: 0 }
+        Self {
+            shared,
+            tasks,
+            reported: 0,
+        }
     }
 
     /// Tasks for no NameServer at all.
     pub fn nobody() -> Self {
-        Self { shared: Rc::default(), tasks: Vec::new(), reported: 0 }
+        Self {
+            shared: Rc::default(),
+            tasks: Vec::new(),
+            reported: 0,
+        }
     }
 
     /// This is what the NameServers should know from now on.
@@ -135,6 +151,27 @@ impl Registrar {
             .await;
         }
     }
+}
+
+/// Where a topic is, as the first NameServer says that knows it.
+pub async fn topic_route(nameservers: &[String], topic: &str) -> Option<TopicRouteData> {
+    let header = GetRouteinfoByTopicRequest {
+        topic: Text::plain(topic),
+        accept_standard_json_only: Some(true),
+    };
+    let request = request(code::request::GET_ROUTEINFO_BY_TOPIC, 1, &header, &[]);
+    for nameserver in nameservers {
+        let asked = async {
+            let mut stream = TcpStream::connect(resolve(nameserver).await?).await?;
+            stream.set_nodelay(true)?;
+            TopicRouteData::from_json(&call(&mut stream, &request).await?).map_err(io::Error::other)
+        };
+        match asked.await {
+            Ok(route) => return Some(route),
+            Err(error) => tracing::debug!(%nameserver, topic, %error, "no route"),
+        }
+    }
+    None
 }
 
 /// The way to one NameServer.
@@ -188,7 +225,8 @@ impl Link {
             })
             .await;
         }
-        call(&mut stream, &self.unregister(opaque + 1)).await
+        call(&mut stream, &self.unregister(opaque + 1)).await?;
+        Ok(())
     }
 
     fn register(&self, opaque: i32, body: &[u8]) -> Vec<u8> {
@@ -231,22 +269,30 @@ fn request<'h>(code: i32, opaque: i32, header: &impl ExtHeader<'h>, body: &[u8])
     bytes
 }
 
-/// Sends a request and waits for SUCCESS.
-async fn call(stream: &mut TcpStream, request: &[u8]) -> io::Result<()> {
+/// Sends a request, waits for SUCCESS and gives the answer's body.
+async fn call(stream: &mut TcpStream, request: &[u8]) -> io::Result<Vec<u8>> {
     let answered = async {
         stream.write_all(request).await?;
         stream.flush().await?;
         let mut bytes = vec![0; 4];
         stream.read_exact(&mut bytes).await?;
-        let len = frame::announced_len(&bytes, MAX_ANSWER).map_err(io::Error::other)?.unwrap_or(4);
+        let len = frame::announced_len(&bytes, MAX_ANSWER)
+            .map_err(io::Error::other)?
+            .unwrap_or(4);
         bytes.resize(len, 0);
         stream.read_exact(&mut bytes[4..]).await?;
         let answer = Frame::parse(&bytes).map_err(io::Error::other)?;
         if answer.code != code::response::SUCCESS {
-            let remark = answer.remark.map(|text| text.to_str().into_owned()).unwrap_or_default();
-            return Err(io::Error::other(format!("the NameServer answered {}: {remark}", answer.code)));
+            let remark = answer
+                .remark
+                .map(|text| text.to_str().into_owned())
+                .unwrap_or_default();
+            return Err(io::Error::other(format!(
+                "the NameServer answered {}: {remark}",
+                answer.code
+            )));
         }
-        Ok(())
+        Ok(answer.body.to_vec())
     };
     or(answered, async {
         Timer::new(ANSWER_WAIT).await;
@@ -260,6 +306,8 @@ async fn resolve(address: &str) -> io::Result<SocketAddr> {
         return Ok(address);
     }
     let name = address.to_owned();
-    let resolved = glommio::executor().spawn_blocking(move || name.to_socket_addrs().map(|mut found| found.next())).await;
+    let resolved = glommio::executor()
+        .spawn_blocking(move || name.to_socket_addrs().map(|mut found| found.next()))
+        .await;
     resolved?.ok_or_else(|| io::Error::other("the name has no address"))
 }

@@ -25,22 +25,30 @@ pub struct Sink<'a> {
 impl<'a> Sink<'a> {
     /// A sink for one call of the engine.
     pub fn new(net: &'a mut Net<LogBytes>, effects: &'a mut Vec<Effect>) -> Self {
-        Self { net, effects, nowhere: Vec::new() }
+        Self {
+            net,
+            effects,
+            nowhere: Vec::new(),
+        }
     }
 }
 
 impl Output for Sink<'_> {
     fn buffer(&mut self, connection: Connection) -> &mut Vec<u8> {
         self.nowhere.clear();
-        self.net.write(ConnId::from_u64(connection.0)).unwrap_or(&mut self.nowhere)
+        self.net
+            .write(ConnId::from_u64(connection.0))
+            .unwrap_or(&mut self.nowhere)
     }
 
     fn shared(&mut self, connection: Connection, part: Slice) {
-        self.net.write_shared(ConnId::from_u64(connection.0), LogBytes(part));
+        self.net
+            .write_shared(ConnId::from_u64(connection.0), LogBytes(part));
     }
 
     fn close(&mut self, connection: Connection) {
-        self.net.close(ConnId::from_u64(connection.0), "closed by the broker");
+        self.net
+            .close(ConnId::from_u64(connection.0), "closed by the broker");
     }
 
     fn effect(&mut self, effect: Effect) {

@@ -76,7 +76,7 @@ pub struct Model {
     min: BTreeMap<(&'static str, i32), i64>,
     /// Steps of the disk before a script began.
     started: u64,
-    /// An index was spoiled since the log was opened.
+    /// An index was spoiled, and may still be so where nobody has looked.
     spoiled: bool,
     /// Numbers the messages.
     count: u64,
@@ -421,7 +421,6 @@ impl Model {
 
     /// Loses or spoils an index now and then: it must be built again.
     fn spoil_index(&mut self) {
-        self.spoiled = false;
         let names: Vec<String> = self
             .disk
             .names()
@@ -437,8 +436,7 @@ impl Model {
         } else {
             self.spoiled = true;
             let bits = self.disk.len(name) * 8;
-            self.disk
-                .flip_bit(name, self.random.below(bits as usize) as u64);
+            self.disk.flip_bit(name, self.random.below(bits) as u64);
         }
     }
 

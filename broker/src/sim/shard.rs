@@ -51,14 +51,18 @@ pub struct StoredMessage {
 
 impl StoredMessage {
     fn read(bytes: &[u8]) -> Self {
-        let (record, _) = Record::parse(bytes).unwrap_or_else(|error| panic!("the log holds a broken record: {error}"));
+        let (record, _) = Record::parse(bytes)
+            .unwrap_or_else(|error| panic!("the log holds a broken record: {error}"));
         let pairs = record.properties();
         Self {
             body: String::from_utf8_lossy(record.body()).into_owned(),
             position: record.physical_offset(),
             store_ms: record.store_timestamp(),
             reconsume_times: record.reconsume_times(),
-            properties: pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            properties: pairs
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect(),
         }
     }
 }
@@ -86,6 +90,7 @@ impl Output for Wires {
     fn effect(&mut self, effect: Effect) {
         match effect {
             Effect::Register { version } => self.registrations = version,
+            Effect::Configure { .. } | Effect::Route { .. } => {}
         }
     }
 }
@@ -122,6 +127,10 @@ pub fn settings() -> Settings {
         timer_max_delay_ms: 259_200_000,
         timer_horizon_ms: 129_600_000,
         recall: true,
+        transaction_timeout_ms: 6_000,
+        transaction_check_interval_ms: 30_000,
+        transaction_check_max: 3,
+        max_pending_transactions: 1_000,
         offset_flush_ms: 200,
         client_timeout_ms: 120_000,
         pull_max_messages: 1024,
@@ -146,7 +155,10 @@ impl SimShard {
             options,
             running: None,
             wires: Wires::default(),
-            now: Now { wall_ms: 1_700_000_000_000, mono_ms: 0 },
+            now: Now {
+                wall_ms: 1_700_000_000_000,
+                mono_ms: 0,
+            },
             connections: 0,
             opaque: 0,
         };
@@ -159,8 +171,9 @@ impl SimShard {
     pub fn open(&mut self) -> Option<OpenReport> {
         let mut engine = Engine::new(self.settings.clone());
         let opened = LogHost::open(&self.disk, self.options.clone(), &mut engine)?;
-        let (host, report) = opened.unwrap_or_else(|error| panic!("the log does not open: {error}"));
-        engine.started(self.now);
+        let (mut host, report) =
+            opened.unwrap_or_else(|error| panic!("the log does not open: {error}"));
+        engine.started(&mut host.log, self.now);
         self.running = Some((engine, host));
         Some(report)
     }
@@ -179,7 +192,14 @@ impl SimShard {
 
     fn turn<R>(&mut self, act: impl FnOnce(&mut Engine, &mut Turn<'_>) -> R) -> Option<R> {
         let (engine, host) = self.running.as_mut()?;
-        Some(act(engine, &mut Turn { now: self.now, log: &mut host.log, out: &mut self.wires }))
+        Some(act(
+            engine,
+            &mut Turn {
+                now: self.now,
+                log: &mut host.log,
+                out: &mut self.wires,
+            },
+        ))
     }
 
     /// The time.
@@ -203,7 +223,8 @@ impl SimShard {
     pub fn connect(&mut self) -> Connection {
         self.connections += 1;
         let connection = Connection(self.connections);
-        let address = SocketAddr::from(([127, 0, 0, 1], 20_000 + (self.connections % 40_000) as u16));
+        let address =
+            SocketAddr::from(([127, 0, 0, 1], 20_000 + (self.connections % 40_000) as u16));
         if let Some((engine, _)) = self.running.as_mut() {
             engine.opened(connection, address);
         }
@@ -217,7 +238,13 @@ impl SimShard {
     }
 
     /// Sends a request; gives its number.
-    pub fn request(&mut self, connection: Connection, code: i32, fields: impl FnOnce(&mut FrameWriter<'_>), body: &[u8]) -> i32 {
+    pub fn request(
+        &mut self,
+        connection: Connection,
+        code: i32,
+        fields: impl FnOnce(&mut FrameWriter<'_>),
+        body: &[u8],
+    ) -> i32 {
         self.opaque += 1;
         let head = Head {
             serialization: Serialization::Json,
@@ -238,17 +265,22 @@ impl SimShard {
 
     /// Hands over one whole frame as it is. Says whether the connection can go on.
     pub fn bytes(&mut self, connection: Connection, frame: &[u8]) -> bool {
-        self.turn(|engine, turn| engine.handle(turn, connection, frame)).is_some_and(|handled| handled.is_ok())
+        self.turn(|engine, turn| engine.handle(turn, connection, frame))
+            .is_some_and(|handled| handled.is_ok())
     }
 
     /// One operation of the disk and what follows from it. `false`: nothing is under way (or the disk has crashed).
     pub fn step(&mut self) -> bool {
-        let Some((engine, host)) = self.running.as_mut() else { return false };
+        let Some((engine, host)) = self.running.as_mut() else {
+            return false;
+        };
         host.submit(self.now.wall_ms);
         if host.log.snapshot_due() {
             host.log.snapshot(engine.snapshot());
         }
-        let went = host.step().unwrap_or_else(|failure| panic!("the log failed: {failure}"));
+        let went = host
+            .step()
+            .unwrap_or_else(|failure| panic!("the log failed: {failure}"));
         let reads = host.take_reads();
         for read in reads {
             self.turn(|engine, turn| engine.on_read(turn, read));
@@ -257,7 +289,9 @@ impl SimShard {
         if let Some(version) = Some(self.wires.registrations).filter(|version| *version > 0) {
             self.turn(|engine, turn| engine.registered(turn, version));
         }
-        let due = self.turn(|engine, _| engine.deadline_mono_ms()).unwrap_or(i64::MAX);
+        let due = self
+            .turn(|engine, _| engine.deadline_mono_ms())
+            .unwrap_or(i64::MAX);
         if due <= self.now.mono_ms {
             self.turn(|engine, turn| engine.on_time(turn));
         }
@@ -273,7 +307,9 @@ impl SimShard {
     pub fn advance(&mut self, ms: i64) {
         let end = self.now.mono_ms + ms;
         while self.now.mono_ms < end && self.running.is_some() && !self.disk.has_crashed() {
-            let due = self.turn(|engine, _| engine.deadline_mono_ms()).unwrap_or(end);
+            let due = self
+                .turn(|engine, _| engine.deadline_mono_ms())
+                .unwrap_or(end);
             let to = due.clamp(self.now.mono_ms + 1, end);
             self.now.wall_ms += to - self.now.mono_ms;
             self.now.mono_ms = to;
@@ -288,9 +324,17 @@ impl SimShard {
         let mut rest = bytes.as_slice();
         let mut received = Vec::new();
         while !rest.is_empty() {
-            let len = frame::split(rest, 64 << 20).ok().flatten().unwrap_or_else(|| panic!("the engine wrote half a frame"));
-            let frame = Frame::parse(&rest[..len]).unwrap_or_else(|error| panic!("the engine wrote a broken frame: {error}"));
-            let fields = frame.ext.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+            let len = frame::split(rest, 64 << 20)
+                .ok()
+                .flatten()
+                .unwrap_or_else(|| panic!("the engine wrote half a frame"));
+            let frame = Frame::parse(&rest[..len])
+                .unwrap_or_else(|error| panic!("the engine wrote a broken frame: {error}"));
+            let fields = frame
+                .ext
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect();
             received.push(Received {
                 code: frame.code,
                 opaque: frame.opaque,
@@ -305,8 +349,18 @@ impl SimShard {
     }
 
     /// Asks to store a message with properties; gives the request's number.
-    pub fn send(&mut self, connection: Connection, topic: &str, queue_id: i32, body: &str, pairs: &[(&str, &str)]) -> i32 {
-        let text: String = pairs.iter().map(|(name, value)| format!("{name}\u{1}{value}\u{2}")).collect();
+    pub fn send(
+        &mut self,
+        connection: Connection,
+        topic: &str,
+        queue_id: i32,
+        body: &str,
+        pairs: &[(&str, &str)],
+    ) -> i32 {
+        let text: String = pairs
+            .iter()
+            .map(|(name, value)| format!("{name}\u{1}{value}\u{2}"))
+            .collect();
         let fields = |fields: &mut FrameWriter<'_>| {
             fields.field("producerGroup", "producers");
             fields.field("topic", topic);
@@ -357,7 +411,9 @@ impl SimShard {
         let opaque = self.request(connection, code, fields, body);
         self.settle();
         let mut received = self.receive(connection);
-        let at = received.iter().position(|frame| frame.is_response && frame.opaque == opaque)?;
+        let at = received
+            .iter()
+            .position(|frame| frame.is_response && frame.opaque == opaque)?;
         Some(received.swap_remove(at))
     }
 }

@@ -1,20 +1,45 @@
-//! Groups by hand: UPDATE_AND_CREATE_SUBSCRIPTIONGROUP 200, GET_ALL_SUBSCRIPTIONGROUP_CONFIG 201,
+//! Groups by hand: UPDATE_AND_CREATE_SUBSCRIPTIONGROUP 200 and its list form 225, GET_ALL_SUBSCRIPTIONGROUP_CONFIG 201,
 //! GET_SUBSCRIPTIONGROUP_CONFIG 352, DELETE_SUBSCRIPTIONGROUP 207.
 
 use corelane_wire::ExtHeader;
-use corelane_wire::body::{SubscriptionGroupConfig, SubscriptionGroupWrapper};
+use corelane_wire::body::{
+    SubscriptionGroupConfig, SubscriptionGroupList, SubscriptionGroupWrapper,
+};
 use corelane_wire::code::response;
-use corelane_wire::header::group::{DeleteSubscriptiongroupRequest, GetSubscriptiongroupConfigRequest};
+use corelane_wire::header::group::{
+    DeleteSubscriptiongroupRequest, GetSubscriptiongroupConfigRequest,
+};
 
 use crate::engine::turn::{Refusal, Request, Turn};
 use crate::engine::{Engine, name};
 use crate::log::Position;
 
 impl Engine {
-    pub(super) fn update_group(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn update_group(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let config = SubscriptionGroupConfig::from_json(req.frame.body)?;
         name::check_group(&config.group_name)?;
         let end = self.put_group(turn, config)?;
+        self.answer_change(turn, req, end);
+        Ok(())
+    }
+
+    pub(super) fn update_group_list(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
+        let list = SubscriptionGroupList::from_json(req.frame.body)?;
+        for config in &list.group_config_list {
+            name::check_group(&config.group_name)?;
+        }
+        let mut end = None;
+        for config in list.group_config_list {
+            end = self.put_group(turn, config)?.or(end);
+        }
         self.answer_change(turn, req, end);
         Ok(())
     }
@@ -26,11 +51,19 @@ impl Engine {
         }
     }
 
-    pub(super) fn all_group_config(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn all_group_config(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let wrapper = SubscriptionGroupWrapper {
-            subscription_group_table: self.groups.iter().map(|group| (group.group_name.clone(), group.clone())).collect(),
+            subscription_group_table: self
+                .groups
+                .iter()
+                .map(|group| (group.group_name.clone(), group.clone()))
+                .collect(),
             data_version: self.groups.data_version(),
-            ..SubscriptionGroupWrapper::default()
+            forbidden_table: self.forbidden.table().clone(),
         };
         let total = self.groups.count() as i64;
         turn.answer(
@@ -43,17 +76,28 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn group_config(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn group_config(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = GetSubscriptiongroupConfigRequest::decode(&req.frame.ext)?;
         let group = header.group.to_str();
         let Some(config) = self.groups.get(&group) else {
-            return Err(Refusal::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, format!("the group {group} does not exist")));
+            return Err(Refusal::new(
+                response::SUBSCRIPTION_GROUP_NOT_EXIST,
+                format!("the group {group} does not exist"),
+            ));
         };
         turn.answer_body(req.to, &config.to_json());
         Ok(())
     }
 
-    pub(super) fn delete_group_request(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn delete_group_request(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = DeleteSubscriptiongroupRequest::decode(&req.frame.ext)?;
         let end = self.delete_group(turn, &header.group_name.to_str(), header.clean_offset)?;
         self.answer_change(turn, req, end);

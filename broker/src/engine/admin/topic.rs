@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 
 use corelane_wire::ExtHeader;
 use corelane_wire::body::{
-    CreateTopicListRequestBody, MessageQueue, TopicConfig, TopicFilterType, TopicList, TopicOffset, TopicStatsTable,
+    CreateTopicListRequestBody, MessageQueue, TopicConfig, TopicFilterType, TopicList, TopicOffset,
+    TopicStatsTable,
 };
 use corelane_wire::code::response;
-use corelane_wire::header::topic::{DeleteTopicInBrokerRequest, GetTopicConfigRequest, GetTopicStatsInfoRequest, UpdateAndCreateTopicRequest};
+use corelane_wire::header::topic::{
+    DeleteTopicInBrokerRequest, GetTopicConfigRequest, GetTopicStatsInfoRequest,
+    UpdateAndCreateTopicRequest,
+};
 
 use crate::engine::position::no_topic;
 use crate::engine::turn::{Effect, Refusal, Request, Turn};
@@ -16,13 +20,25 @@ use crate::engine::{Engine, name};
 use crate::log::{Position, ReadMiss};
 
 /// Attributes that a topic may have.
-const ATTRIBUTES: [&str; 4] = ["message.type", "queue.type", "cleanup.policy", "reserve.time"];
+const ATTRIBUTES: [&str; 4] = [
+    "message.type",
+    "queue.type",
+    "cleanup.policy",
+    "reserve.time",
+];
 
 impl Engine {
-    pub(super) fn update_topic(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn update_topic(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = UpdateAndCreateTopicRequest::decode(&req.frame.ext)?;
         let topic = header.topic.to_str().into_owned();
-        let before = self.topics.get(&topic).map(|topic| topic.config.attributes.clone());
+        let before = self
+            .topics
+            .get(&topic)
+            .map(|topic| topic.config.attributes.clone());
         let attributes = match header.attributes {
             Some(text) => changed_attributes(before, &text.to_str())?,
             None => before.unwrap_or_default(),
@@ -32,7 +48,8 @@ impl Engine {
             read_queue_nums: header.read_queue_nums,
             write_queue_nums: header.write_queue_nums,
             perm: header.perm,
-            topic_filter_type: TopicFilterType::from_name(&header.topic_filter_type.to_str()).unwrap_or_default(),
+            topic_filter_type: TopicFilterType::from_name(&header.topic_filter_type.to_str())
+                .unwrap_or_default(),
             topic_sys_flag: header.topic_sys_flag.unwrap_or(0),
             order: header.order,
             attributes,
@@ -42,7 +59,11 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn update_topic_list(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn update_topic_list(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let body = CreateTopicListRequestBody::from_json(req.frame.body)?;
         let mut end = None;
         for config in body.topic_config_list {
@@ -52,19 +73,29 @@ impl Engine {
         Ok(())
     }
 
-    fn update_checked(&mut self, turn: &mut Turn<'_>, config: TopicConfig) -> Result<Option<Position>, Refusal> {
+    fn update_checked(
+        &mut self,
+        turn: &mut Turn<'_>,
+        config: TopicConfig,
+    ) -> Result<Option<Position>, Refusal> {
         name::check_topic(&config.topic_name)?;
         if name::is_system_topic(&config.topic_name) {
             return Err(Refusal::new(
                 response::INVALID_PARAMETER,
-                format!("the topic[{}] is conflict with system topic", config.topic_name),
+                format!(
+                    "the topic[{}] is conflict with system topic",
+                    config.topic_name
+                ),
             ));
         }
         let queues = 0..=self.settings.max_topic_queues;
         if !queues.contains(&config.read_queue_nums) || !queues.contains(&config.write_queue_nums) {
             return Err(Refusal::new(
                 response::INVALID_PARAMETER,
-                format!("a topic has 0 to {} queues (max_topic_queues)", self.settings.max_topic_queues),
+                format!(
+                    "a topic has 0 to {} queues (max_topic_queues)",
+                    self.settings.max_topic_queues
+                ),
             ));
         }
         self.put_topic(turn, config)
@@ -81,15 +112,29 @@ impl Engine {
         self.answer_when_durable(turn, req.to, end, version);
     }
 
-    pub(super) fn delete_topic_request(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn delete_topic_request(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = DeleteTopicInBrokerRequest::decode(&req.frame.ext)?;
         let topic = header.topic.to_str();
         name::check_topic(&topic)?;
-        if name::is_system_topic(&topic) || self.topics.get(&topic).is_some_and(|topic| !topic.kept) {
-            return Err(Refusal::new(response::INVALID_PARAMETER, format!("the topic[{topic}] is a system topic")));
+        if name::is_system_topic(&topic) || self.topics.get(&topic).is_some_and(|topic| !topic.kept)
+        {
+            return Err(Refusal::new(
+                response::INVALID_PARAMETER,
+                format!("the topic[{topic}] is a system topic"),
+            ));
         }
-        let count = self.topics.get(&topic).map_or(0, |topic| topic.queue_count());
-        let queues: Vec<_> = (0..count).filter_map(|queue_id| turn.log.find_queue(&topic, queue_id)).collect();
+        let count = self
+            .topics
+            .get(&topic)
+            .map_or(0, |topic| topic.queue_count());
+        let queues: Vec<_> = (0..count)
+            .filter_map(|queue_id| turn.log.find_queue(&topic, queue_id))
+            .collect();
+        let groups: Vec<String> = self.offsets.groups(&topic).map(str::to_owned).collect();
         let Some(end) = self.delete_topic(turn, &topic)? else {
             turn.answer_ok(req.to);
             return Ok(());
@@ -97,19 +142,36 @@ impl Engine {
         for queue in queues {
             self.wake_all_of(turn, queue);
         }
-        turn.out.effect(Effect::Register { version: self.topics.version() });
+        self.after_topic_is_gone(turn, &topic, &groups);
+        turn.out.effect(Effect::Register {
+            version: self.topics.version(),
+        });
         self.answer_when_durable(turn, req.to, end, 0);
         Ok(())
     }
 
-    pub(super) fn all_topic_config(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn all_topic_config(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let body = self.topics.wrapper().to_json();
         let total = self.topics.count() as i64;
-        turn.answer(req.to, response::SUCCESS, None, |fields| fields.int_field("totalTopicNum", total), &body);
+        turn.answer(
+            req.to,
+            response::SUCCESS,
+            None,
+            |fields| fields.int_field("totalTopicNum", total),
+            &body,
+        );
         Ok(())
     }
 
-    pub(super) fn topic_config(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn topic_config(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = GetTopicConfigRequest::decode(&req.frame.ext)?;
         let topic = header.topic.to_str();
         let Some(known) = self.topics.get(&topic) else {
@@ -119,7 +181,11 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn topic_stats(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
+    pub(super) fn topic_stats(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
         let header = GetTopicStatsInfoRequest::decode(&req.frame.ext)?;
         let topic = header.topic.to_str().into_owned();
         let Some(known) = self.topics.get(&topic) else {
@@ -140,31 +206,56 @@ impl Engine {
                     Err(_) => {}
                 }
             }
-            table.offset_table.insert(self.message_queue(&topic, queue_id), stats);
+            table
+                .offset_table
+                .insert(self.message_queue(&topic, queue_id), stats);
         }
+        table.topic_put_tps = self.stats.topic_put_tps(&topic, turn.now.wall_ms);
         turn.answer_body(req.to, &table.to_json());
         Ok(())
     }
 
     /// A queue of this broker, as clients name it.
     pub(in crate::engine) fn message_queue(&self, topic: &str, queue_id: i32) -> MessageQueue {
-        MessageQueue { topic: topic.to_owned(), broker_name: self.settings.broker_name.clone(), queue_id }
+        MessageQueue {
+            topic: topic.to_owned(),
+            broker_name: self.settings.broker_name.clone(),
+            queue_id,
+        }
     }
 
-    pub(super) fn system_topic_list(&mut self, turn: &mut Turn<'_>, req: &Request<'_>) -> Result<(), Refusal> {
-        let topics = self.topics.iter().filter(|topic| !topic.kept).map(|topic| topic.config.topic_name.clone());
-        let list = TopicList { topic_list: topics.collect(), broker_addr: None };
+    pub(super) fn system_topic_list(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+    ) -> Result<(), Refusal> {
+        let topics = self
+            .topics
+            .iter()
+            .filter(|topic| !topic.kept)
+            .map(|topic| topic.config.topic_name.clone());
+        let list = TopicList {
+            topic_list: topics.collect(),
+            broker_addr: None,
+        };
         turn.answer_body(req.to, &list.to_json());
         Ok(())
     }
 }
 
 /// Applies `+key=value,-key` to the attributes that a topic has; a new topic takes additions only.
-fn changed_attributes(before: Option<BTreeMap<String, String>>, text: &str) -> Result<BTreeMap<String, String>, Refusal> {
+fn changed_attributes(
+    before: Option<BTreeMap<String, String>>,
+    text: &str,
+) -> Result<BTreeMap<String, String>, Refusal> {
     let wrong = |what: String| Refusal::new(response::SYSTEM_ERROR, what);
     let is_new = before.is_none();
     let mut attributes = before.unwrap_or_default();
-    for change in text.split(',').map(str::trim).filter(|change| !change.is_empty()) {
+    for change in text
+        .split(',')
+        .map(str::trim)
+        .filter(|change| !change.is_empty())
+    {
         let (sign, rest) = change.split_at_checked(1).unwrap_or(("", change));
         let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
         if !ATTRIBUTES.contains(&key) {
@@ -173,7 +264,11 @@ fn changed_attributes(before: Option<BTreeMap<String, String>>, text: &str) -> R
         match sign {
             "+" => attributes.insert(key.to_owned(), value.to_owned()),
             "-" if !is_new => attributes.remove(key),
-            _ => return Err(wrong(format!("the attribute {change:?} must begin with + (or - where the topic exists)"))),
+            _ => {
+                return Err(wrong(format!(
+                    "the attribute {change:?} must begin with + (or - where the topic exists)"
+                )));
+            }
         };
     }
     Ok(attributes)
@@ -186,9 +281,16 @@ mod tests {
     #[test]
     fn attributes_are_added_to_new_topics_and_changed_on_old_ones() {
         let new = changed_attributes(None, "+message.type=FIFO");
-        assert_eq!(new.as_ref().map(|a| a.get("message.type").map(String::as_str)), Ok(Some("FIFO")));
+        assert_eq!(
+            new.as_ref()
+                .map(|a| a.get("message.type").map(String::as_str)),
+            Ok(Some("FIFO"))
+        );
         let old = new.unwrap_or_default();
-        assert_eq!(changed_attributes(Some(old.clone()), "-message.type"), Ok(BTreeMap::new()));
+        assert_eq!(
+            changed_attributes(Some(old.clone()), "-message.type"),
+            Ok(BTreeMap::new())
+        );
         assert!(changed_attributes(None, "-message.type").is_err());
         assert!(changed_attributes(Some(old), "+no.such=1").is_err());
     }

@@ -10,7 +10,7 @@ use super::queue::Queues;
 use super::retire::Retirement;
 use super::segment::{SegmentId, Segments};
 use super::tail::TailBuffers;
-use super::{LogOptions, Position, QueueRef};
+use super::{DiskSpace, LogOptions, Position, QueueRef};
 
 /// The log of one shard. Pure: it hands out writes, reads and jobs; its host runs them and reports what came of them.
 pub struct Log {
@@ -149,6 +149,23 @@ impl Log {
     /// The epoch that was opened by recovery.
     pub fn epoch(&self) -> u32 {
         self.epoch
+    }
+
+    /// Space of the file system, as it was when it was last looked at.
+    pub fn disk_space(&self) -> Option<DiskSpace> {
+        self.work.space
+    }
+
+    /// The store time of the oldest message that can be read; looks at every queue while nothing is sealed.
+    pub fn oldest_ms(&self) -> Option<i64> {
+        let oldest = self.segments.list.front()?;
+        if oldest.index.is_some() {
+            return Some(oldest.oldest_ms);
+        }
+        let queues = self.queues.iter();
+        queues
+            .filter_map(|(_, _, queue)| Some(queue.entries.front()?.store_ms))
+            .min()
     }
 
     /// Sizes, for metrics and for `limits`.
