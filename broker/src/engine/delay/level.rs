@@ -5,7 +5,7 @@
 
 use corelane_wire::properties::{Edit, name as property};
 
-use super::{LEVEL_PROGRESS, RETRY_MS, Wake};
+use super::{LEVEL_PROGRESS, RETRY_MS, Wake, retry_ms};
 use crate::engine::Engine;
 use crate::engine::name::SCHEDULE_TOPIC;
 use crate::engine::store::NewMessage;
@@ -123,8 +123,8 @@ impl Engine {
                 level.offset = from + 1;
                 1
             }
-            Err(_) => {
-                level.wake = Wake::after_ms(turn.now, RETRY_MS);
+            Err(error) => {
+                level.wake = Wake::after_ms(turn.now, retry_ms(error));
                 0
             }
         }

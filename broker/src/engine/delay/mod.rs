@@ -28,7 +28,7 @@ use super::name::SCHEDULE_TOPIC;
 use super::settings::Settings;
 use super::store::NewMessage;
 use super::turn::{Now, Refusal, Turn};
-use crate::log::{Appended, Log, ReadId, StateWriter};
+use crate::log::{AppendError, Appended, Log, ReadId, StateWriter};
 use level::Level;
 use timer::Timers;
 
@@ -352,6 +352,14 @@ fn number<N: std::str::FromStr>(name: &str, text: Text<'_>) -> Result<N, Refusal
             format!("{name} is no number: {text:?}"),
         )
     })
+}
+
+/// After so long the log is asked again that took nothing.
+fn retry_ms(error: AppendError) -> i64 {
+    match error {
+        AppendError::Busy => RETRY_MS,
+        AppendError::TooLarge | AppendError::DiskFull | AppendError::Stopped => LOOK_AGAIN_MS,
+    }
 }
 
 fn pair(key: i64, value: i64) -> [u8; 16] {

@@ -21,6 +21,7 @@ use corelane_wire::record::{MAX_PROPERTIES_BYTES, Record};
 
 use super::{
     LOOK_AGAIN_MS, RETRY_MS, TIMER_HOUR, TIMER_HOUR_DONE, TIMER_PROGRESS, Taken, Wake, pair,
+    retry_ms,
 };
 use crate::engine::Engine;
 use crate::engine::send::properties_too_long;
@@ -359,8 +360,8 @@ impl Engine {
                 timers.offset = from + 1;
                 1
             }
-            Err(_) => {
-                timers.wake = Wake::after_ms(turn.now, RETRY_MS);
+            Err(error) => {
+                timers.wake = Wake::after_ms(turn.now, retry_ms(error));
                 0
             }
         }
