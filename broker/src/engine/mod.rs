@@ -15,6 +15,8 @@
 mod admin;
 mod calls;
 pub mod client;
+#[cfg(test)]
+mod compatibility_tests;
 mod delay;
 pub mod filter;
 mod forbidden;
