@@ -31,8 +31,12 @@ fn every_code_is_where_the_table_says() {
         assert_eq!(request_name(code), row.map(|row| row.1), "code {code}");
         let Some((_, name, here)) = row else { continue };
         let answer = shard.call(client, code, |_| {}, &[]);
-        let refused = answer.is_some_and(|answer| answer.code == response::REQUEST_CODE_NOT_SUPPORTED);
+        let refused =
+            answer.is_some_and(|answer| answer.code == response::REQUEST_CODE_NOT_SUPPORTED);
         let served = here.starts_with("served") && !here.starts_with("served by the NameServer");
-        assert_eq!(!refused, served, "code {code}, {name}: the table says {here:?}");
+        assert_eq!(
+            !refused, served,
+            "code {code}, {name}: the table says {here:?}"
+        );
     }
 }

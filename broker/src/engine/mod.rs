@@ -38,8 +38,6 @@ pub mod settings;
 mod state;
 mod stats;
 mod store;
-#[cfg(test)]
-mod testhost;
 pub mod topic;
 mod transaction;
 pub mod turn;

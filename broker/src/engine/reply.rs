@@ -154,8 +154,8 @@ impl Engine {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::engine::testhost::{TestHost, settings, small_log};
     use crate::engine::turn::Connection;
+    use crate::sim::test_host::{TestHost, settings, small_log};
 
     const TOPIC: &str = "DefaultCluster_REPLY_TOPIC";
 

@@ -85,6 +85,7 @@ impl Engine {
                 .insert(self.message_queue(&topic, *queue_id), target);
         }
         for (queue, target) in &body.offset_table {
+            self.reset_pops(turn, &group, &topic, queue.queue_id)?;
             self.offsets.commit(&group, &topic, queue.queue_id, *target);
             self.resets.load(&group, &topic, queue.queue_id, *target);
         }
@@ -145,8 +146,8 @@ mod tests {
     use corelane_wire::code::request;
 
     use super::*;
-    use crate::engine::testhost::{Reply, TestHost, settings, small_log};
     use crate::engine::turn::Connection;
+    use crate::sim::test_host::{Reply, TestHost, settings, small_log};
 
     fn start() -> (TestHost, Connection) {
         let mut host = TestHost::start(1, settings(), small_log());

@@ -19,6 +19,8 @@ mod model;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod shard_tests;
+#[cfg(test)]
+pub(crate) mod test_host;
 
 pub use disk::{Faults, SimDisk, SimIo};
 pub use host::{LogHost, Tasks, block_on};

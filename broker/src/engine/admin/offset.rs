@@ -194,6 +194,7 @@ impl Engine {
                 continue;
             };
             for (queue_id, offset) in queues {
+                self.reset_pops(turn, &target, &topic, queue_id)?;
                 self.offsets.commit(&target, &topic, queue_id, offset);
             }
             end = self.journal_offsets(turn, &target, &topic)?;

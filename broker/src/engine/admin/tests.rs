@@ -8,8 +8,8 @@ use corelane_wire::code::{request, response};
 use corelane_wire::message_id::OffsetId;
 use corelane_wire::record::Record;
 
-use crate::engine::testhost::{TestHost, settings, small_log};
 use crate::engine::turn::Connection;
+use crate::sim::test_host::{TestHost, settings, small_log};
 
 fn start() -> (TestHost, Connection, Connection) {
     let mut host = TestHost::start(1, settings(), small_log());

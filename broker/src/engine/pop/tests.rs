@@ -12,9 +12,9 @@ use corelane_wire::body::{BatchAck, BatchAckMessageRequestBody};
 use corelane_wire::code::{request, response};
 use corelane_wire::record::Record;
 
-use crate::engine::testhost::{Reply, TestHost, settings, small_log};
 use crate::engine::{Connection, topic};
 use crate::log::LogOptions;
+use crate::sim::test_host::{Reply, TestHost, settings, small_log};
 
 /// A message as a client has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

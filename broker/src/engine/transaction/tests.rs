@@ -7,9 +7,9 @@ use corelane_wire::message_id::OffsetId;
 use corelane_wire::record::Record;
 
 use super::*;
-use crate::engine::testhost::{Reply, TestHost, settings, small_log};
 use crate::engine::turn::Connection;
 use crate::sim::Random;
+use crate::sim::test_host::{Reply, TestHost, settings, small_log};
 
 fn offsets(transactions: &Transactions) -> Vec<(i64, u32)> {
     transactions

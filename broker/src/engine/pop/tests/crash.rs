@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use corelane_wire::code::response;
 
 use super::{Group, INVISIBLE_MS, Popped};
-use crate::engine::testhost::small_log;
 use crate::log::LogOptions;
 use crate::sim::Random;
+use crate::sim::test_host::small_log;
 
 #[test]
 fn a_crash_takes_nothing_and_keeps_the_invisible_time() {

@@ -12,12 +12,12 @@ use corelane_wire::properties;
 use corelane_wire::record::Record;
 use corelane_wire::{Frame, FrameWriter, code};
 
-use super::settings::Settings;
-use super::{Connection, Effect, Engine, Now, Output, Turn};
+use super::{SimDisk, SimIo, Tasks, block_on};
+use crate::engine::settings::Settings;
+use crate::engine::{Connection, Effect, Engine, Now, Output, Turn};
 use crate::log::{
     self, Io, IoError, JobDone, Log, LogOptions, ReadBuffer, ReadId, ReadMiss, Slice, WriteId,
 };
-use crate::sim::{SimDisk, SimIo, Tasks, block_on};
 
 /// Settings that a test changes as it needs.
 pub fn settings() -> Settings {
@@ -27,7 +27,7 @@ pub fn settings() -> Settings {
         long_polling_max_ms: 15_000,
         offset_flush_ms: 5_000,
         pull_max_messages: 32,
-        ..crate::sim::shard::settings()
+        ..super::shard::settings()
     }
 }
 
