@@ -11,12 +11,9 @@ use corelane_wire::header::group::InvokeBrokerToResetOffsetRequest;
 
 use super::Engine;
 use super::position::no_topic;
-use super::state::encode_offsets;
+use super::state::{RESETS, encode_offsets};
 use super::turn::{Refusal, Request, Turn};
 use crate::log::{Boundary, Position, QueueRef, ReadMiss};
-
-/// State record: all resets of one group and topic, as offsets are written; none is left where it lists none.
-pub(super) const RESETS: u16 = 23;
 
 impl Engine {
     /// INVOKE_BROKER_TO_RESET_OFFSET 222: of one queue to an offset, or of one or all queues to a time.

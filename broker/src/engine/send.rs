@@ -11,7 +11,7 @@ use corelane_wire::code::{perm, request, response, sys_flag};
 use corelane_wire::header::send::SendMessageRequest;
 use corelane_wire::message_id::{OffsetId, RecallHandle};
 use corelane_wire::properties::{Edit, Properties, name as property};
-use corelane_wire::record::{Host, MAX_PROPERTIES_BYTES};
+use corelane_wire::record::Host;
 use corelane_wire::{ExtHeader, Text};
 
 use super::delay::{Asked, Due, Taken};
@@ -357,13 +357,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Where a message that comes with a request was born.
-    pub(super) fn born_host(&self, req: &Request<'_>) -> Host {
-        self.clients
-            .address(req.to.connection)
-            .map_or(self.store_host, Host::from)
-    }
-
     /// A unique key for a message whose sender made none: 32 digits that no other message of this broker has.
     fn new_unique_key(&mut self) -> String {
         self.unique_keys += 1;
@@ -401,12 +394,4 @@ fn batched<'a>(
             append: &[],
         },
     }
-}
-
-/// The refusal for properties that no record can hold.
-pub(super) fn properties_too_long() -> Refusal {
-    Refusal::new(
-        response::MESSAGE_ILLEGAL,
-        format!("the properties of a message have at most {MAX_PROPERTIES_BYTES} bytes"),
-    )
 }

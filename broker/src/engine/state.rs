@@ -8,7 +8,7 @@ use corelane_wire::body::{SubscriptionGroupConfig, TopicConfig};
 use corelane_wire::code::response;
 
 use super::turn::{Refusal, Turn};
-use super::{Engine, delay, forbidden, reset, transaction};
+use super::{Engine, delay, forbidden, transaction};
 use crate::log::{AppendError, Log, Position, Replay, ReplayError, StateWriter};
 
 const TOPIC_PUT: u16 = 1;
@@ -17,6 +17,8 @@ const GROUP_PUT: u16 = 3;
 const GROUP_DELETE: u16 = 4;
 const OFFSETS: u16 = 5;
 const OFFSETS_DELETE: u16 = 6;
+/// All resets of one group and topic, as offsets are written; none is left where it lists none.
+pub(super) const RESETS: u16 = 23;
 
 impl From<AppendError> for Refusal {
     fn from(error: AppendError) -> Self {
@@ -203,7 +205,7 @@ impl Engine {
         for (group, topic, _) in self.resets.iter() {
             payload.clear();
             encode_offsets(&self.resets, group, topic, &mut payload);
-            writer.push(reset::RESETS, &payload);
+            writer.push(RESETS, &payload);
         }
         self.forbidden.snapshot(&mut writer);
         self.transactions.snapshot(&mut writer);
@@ -240,7 +242,7 @@ impl Engine {
                 .ok_or("offsets are cut short")?;
             }
             OFFSETS_DELETE => self.forget_offsets(name()?),
-            reset::RESETS => {
+            RESETS => {
                 let (group, topic) =
                     decode_offsets(payload, |_, _, _, _| ()).ok_or("resets are cut short")?;
                 self.resets.forget(group, topic);

@@ -5,11 +5,10 @@
 use std::borrow::Cow;
 
 use corelane_wire::properties::{Edit, java_hash};
-use corelane_wire::record::{Host, LayoutError, RecordHead, RecordLayout};
+use corelane_wire::record::{Host, LayoutError, MAX_PROPERTIES_BYTES, RecordHead, RecordLayout};
 
 use super::Engine;
-use super::send::properties_too_long;
-use super::turn::{Refusal, Turn};
+use super::turn::{Refusal, Request, Turn};
 use crate::log::{Appended, QueueRef};
 use corelane_wire::code::response;
 
@@ -42,6 +41,13 @@ pub struct NewMessage<'a> {
 }
 
 impl Engine {
+    /// Where a message that comes with a request was born.
+    pub(super) fn born_host(&self, req: &Request<'_>) -> Host {
+        self.clients
+            .address(req.to.connection)
+            .map_or(self.store_host, Host::from)
+    }
+
     /// Where the parts of the record will stand.
     pub(super) fn layout(&self, message: &NewMessage<'_>) -> Result<RecordLayout, Refusal> {
         let properties = message.properties.len();
@@ -102,4 +108,12 @@ impl Engine {
         self.stats.put(message.topic, len, turn.now.wall_ms);
         Ok(appended)
     }
+}
+
+/// The refusal for properties that no record can hold.
+pub(super) fn properties_too_long() -> Refusal {
+    Refusal::new(
+        response::MESSAGE_ILLEGAL,
+        format!("the properties of a message have at most {MAX_PROPERTIES_BYTES} bytes"),
+    )
 }

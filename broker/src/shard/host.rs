@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::disk::Disk;
-use super::process::engine_settings;
+use super::options::engine_settings;
 use super::register::{Identity, Registrar, topic_route};
 use super::sink::{LogBytes, Sink};
 use super::{ShardError, ShardOptions};

@@ -7,6 +7,7 @@ mod clock;
 mod directory;
 mod disk;
 mod host;
+mod options;
 mod place;
 pub mod process;
 mod register;

@@ -24,8 +24,8 @@ use super::{
     retry_ms,
 };
 use crate::engine::Engine;
-use crate::engine::send::properties_too_long;
 use crate::engine::store::NewMessage;
+use crate::engine::store::properties_too_long;
 use crate::engine::turn::{Now, Refusal, Turn};
 use crate::log::{AppendError, Appended, Log, QueueRef, StateWriter};
 
