@@ -8,6 +8,7 @@ use corelane_tests::{
     Client, Cluster, Consumer, Failed, Language, Options, Sent, Stream, eventually, in_java_and_go,
     ledger,
 };
+use serde_json::json;
 
 in_java_and_go!(in_peace, through_kill_9);
 
@@ -44,7 +45,7 @@ fn through_kill_9(language: Language) {
     let mut cluster = Cluster::start(&Options::new().shards(2).alone());
     let queues = cluster.create_topic("killed", QUEUES_PER_SHARD);
     let mut client = Client::start(language, &cluster);
-    client.producer("producer");
+    client.producer_with("producer", json!({"timeout_ms": 3000}));
     client.consumer(&Consumer::new("group", "killed"));
     let stream = client.stream("producer", "killed", &queues, MESSAGES, BODY_BYTES);
     for share in [MESSAGES / 3, MESSAGES * 2 / 3] {

@@ -12,10 +12,9 @@ const LINES_AT_MOST: usize = 800;
 /// Crates by the name of their directory; `tools` is the package `corelane`.
 const CRATES: [&str; 6] = ["wire", "client", "broker", "bench", "tools", "tests"];
 
-/// Rooms that do no I/O and read no clock, and the files in them that do: the log's `Io` over `std::fs`, and a module of
-/// tests.
+/// Rooms that do no I/O and read no clock, and the file in them that does: the log's `Io` over `std::fs`.
 const PURE: [&str; 3] = ["wire/src/", "broker/src/engine/", "broker/src/log/"];
-const NOT_PURE: [&str; 2] = ["broker/src/log/std_io.rs", "wire/src/recorded.rs"];
+const NOT_PURE: [&str; 1] = ["broker/src/log/std_io.rs"];
 const IMPURE: [&str; 14] = [
     "std::fs",
     "std::thread",
@@ -48,16 +47,27 @@ const UNSAFE: [&str; 7] = [
 struct Source {
     path: String,
     text: String,
+    /// Whether all of it is test code.
+    test: bool,
 }
 
 impl Source {
-    /// Whether all of it is test code.
-    fn is_test(&self) -> bool {
-        let name = self.path.rsplit('/').next().unwrap_or_default();
-        name == "tests.rs"
-            || name.ends_with("_tests.rs")
-            || !self.path.contains("/src/")
-            || self.path.contains("/tests/")
+    /// The modules that it has for tests only, as the paths of their files without the ending.
+    fn test_modules(&self) -> Vec<String> {
+        let below = self.path.trim_end_matches(".rs");
+        let inner = ["mod", "lib", "main"]
+            .iter()
+            .find_map(|root| below.strip_suffix(&format!("/{root}")));
+        let after_cfg = self.text.split("#[cfg(test)]\n").skip(1);
+        let mut modules = Vec::new();
+        for rest in after_cfg {
+            let item = rest.lines().find(|line| !line.starts_with("#["));
+            let name = item
+                .and_then(|line| line.trim_end_matches(';').rsplit_once("mod "))
+                .map(|(_, name)| name);
+            modules.extend(name.map(|name| format!("{}/{name}", inner.unwrap_or(below))));
+        }
+        modules
     }
 
     /// Without comments, and without the test module at the end.
@@ -120,17 +130,27 @@ fn sources() -> Vec<Source> {
     let rust = files(&workspace())
         .into_iter()
         .filter(|(path, _)| path.ends_with(".rs"));
-    let sources: Vec<Source> = rust
-        .map(|(path, file)| Source {
+    let read = |(path, file): (String, PathBuf)| {
+        let test = !path.contains("/src/") && !path.ends_with("build.rs");
+        Source {
             path,
             text: fs::read_to_string(file).expect("a source file"),
-        })
-        .collect();
+            test,
+        }
+    };
+    let mut sources: Vec<Source> = rust.map(read).collect();
     assert!(
         sources.len() > 50,
         "only {} source files were found",
         sources.len()
     );
+    let modules: Vec<String> = sources.iter().flat_map(Source::test_modules).collect();
+    for source in &mut sources {
+        let of = |module: &String| {
+            source.path == format!("{module}.rs") || source.path.starts_with(&format!("{module}/"))
+        };
+        source.test |= modules.iter().any(of);
+    }
     sources
 }
 
@@ -254,7 +274,7 @@ fn first_names(list: &str) -> Vec<String> {
 fn imports_follow_the_table() {
     let allowed = allowed();
     let (mut wrong, mut seen) = (Vec::new(), 0);
-    for source in sources().iter().filter(|source| !source.is_test()) {
+    for source in sources().iter().filter(|source| !source.test) {
         let code = source.code();
         let krate = source.path.split('/').next().unwrap_or_default().to_owned();
         let of_crates = CRATES
@@ -306,9 +326,7 @@ fn pure_rooms_do_no_io() {
     let mut wrong = Vec::new();
     let pure = |source: &&Source| {
         let path = source.path.as_str();
-        !source.is_test()
-            && !NOT_PURE.contains(&path)
-            && PURE.iter().any(|room| path.starts_with(room))
+        !source.test && !NOT_PURE.contains(&path) && PURE.iter().any(|room| path.starts_with(room))
     };
     for source in sources().iter().filter(pure) {
         let code = source.code();
@@ -320,9 +338,8 @@ fn pure_rooms_do_no_io() {
 
 #[test]
 fn unsafe_stays_in_its_rooms() {
-    let outside = |source: &&Source| {
-        !source.is_test() && !UNSAFE.iter().any(|room| source.path.starts_with(room))
-    };
+    let outside =
+        |source: &&Source| !source.test && !UNSAFE.iter().any(|room| source.path.starts_with(room));
     for source in sources().iter().filter(outside) {
         let code = source.code();
         let word = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"]
@@ -344,7 +361,7 @@ fn files_are_short_and_open_with_their_contract() {
         .collect();
     let silent = sources
         .iter()
-        .filter(|source| !source.is_test() && !source.text.starts_with("//!"));
+        .filter(|source| !source.test && !source.text.starts_with("//!"));
     wrong.extend(silent.map(|source| format!("{}: no contract", source.path)));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
