@@ -86,6 +86,13 @@ impl Log {
         })
     }
 
+    /// What was appended so far is written without waiting for its time.
+    pub fn flush_now(&mut self) {
+        if self.open.is_open() {
+            self.window.deadline_ms = Some(0);
+        }
+    }
+
     /// A group write has ended.
     pub fn write_done(
         &mut self,
