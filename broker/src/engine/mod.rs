@@ -96,6 +96,8 @@ pub struct Engine {
     pops: Pops,
     waiting_reads: HashMap<ReadId, Vec<WaitingRead>>,
     filter_all: Rc<Filter>,
+    /// As in the settings; shared, so that a send need not copy it.
+    cluster_name: Rc<str>,
     store_host: Host,
     opaque: i32,
     send_round: i32,
@@ -145,6 +147,7 @@ impl Engine {
             pops: Pops::default(),
             waiting_reads: HashMap::new(),
             filter_all: Rc::new(Filter::All),
+            cluster_name: settings.cluster_name.as_str().into(),
             store_host: Host::from(settings.store_host),
             opaque: 0,
             send_round: -1,

@@ -117,7 +117,7 @@ impl Engine {
         };
         let made = unique_key.is_none().then(|| self.new_unique_key());
         let unique_key = unique_key.unwrap_or(Text::plain(made.as_deref().unwrap_or_default()));
-        let cluster = self.settings.cluster_name.clone();
+        let cluster = self.cluster_name.clone();
         let append = [
             (property::MSG_REGION, REGION),
             (property::TRACE_ON, "true"),
