@@ -316,3 +316,26 @@ fn every_crash_point_of_a_script() {
         model.crash_and_recover(0);
     }
 }
+
+#[test]
+fn what_waits_for_its_interval_is_written_at_once_when_asked() {
+    let disk = SimDisk::new(3);
+    let options = LogOptions {
+        flush: FlushMode::Async {
+            interval_ms: 60_000,
+        },
+        ..options()
+    };
+    let opened = LogHost::open(&disk, options, &mut NoState).unwrap();
+    let mut host = opened.map(|(host, _)| host).unwrap();
+    host.settle(1_000).unwrap();
+    append(&mut host, &[7; 100]).unwrap();
+    host.settle(1_000).unwrap();
+    assert!(
+        host.log.durable() < host.log.max_position(),
+        "it waits for its interval"
+    );
+    host.log.flush_now();
+    host.settle(1_000).unwrap();
+    assert_eq!(host.log.durable(), host.log.max_position());
+}
