@@ -215,6 +215,7 @@ pub fn properties(bytes: &[u8]) {
         without: &[&dropped],
         append: &append,
     };
+    let edit = edit.measure();
     let mut written = vec![0; edit.len()];
     assert_eq!(edit.write_to(&mut written), written.len());
     let edited = Properties::from_bytes(&written);
@@ -252,6 +253,7 @@ pub fn properties(bytes: &[u8]) {
                 without: &[&dropped],
                 append: &append,
             };
+            let edit = edit.measure();
             let mut from_escaped = vec![0; edit.len()];
             assert_eq!(edit.write_to(&mut from_escaped), from_escaped.len());
             assert_eq!(from_escaped, written);

@@ -4,6 +4,7 @@
 //! may be missing. Where a name stands twice the last pair counts. Nothing is allocated, also where the text is still escaped as a
 //! JSON header has it.
 
+use crate::scan::bytes_equal;
 use crate::text::Text;
 
 /// Between a name and its value.
@@ -188,20 +189,40 @@ impl Iter<'_> {
     }
 }
 
+#[inline]
 fn find_mark(bytes: &[u8], escaped: bool) -> Option<usize> {
-    bytes
-        .iter()
-        .position(|&byte| byte == NAME_END || byte == PAIR_END || (escaped && byte == b'\\'))
+    let mut at = 0;
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*chunk);
+        let mut hits = bytes_equal(word, NAME_END) | bytes_equal(word, PAIR_END);
+        if escaped {
+            hits |= bytes_equal(word, b'\\');
+        }
+        if hits != 0 {
+            return Some(at + hits.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let is_mark = |&byte: &u8| byte == NAME_END || byte == PAIR_END || (escaped && byte == b'\\');
+    let rest = bytes.get(at..)?;
+    rest.iter().position(is_mark).map(|offset| at + offset)
 }
 
-impl<'a> Iterator for Iter<'a> {
-    type Item = (Text<'a>, Text<'a>);
+/// Where a pair stands in the text.
+struct Span {
+    start: usize,
+    name_end: usize,
+    value_at: usize,
+    /// Where the value ends.
+    end: usize,
+}
 
-    fn next(&mut self) -> Option<Self::Item> {
+impl Iter<'_> {
+    fn next_span(&mut self) -> Option<Span> {
         while self.at < self.text.raw().len() {
-            let from = self.at;
+            let start = self.at;
             let mut name = None;
-            let (pair_end, next) = loop {
+            let (end, next) = loop {
                 let (mark, start, end) = self.mark(self.at);
                 self.at = end;
                 match mark {
@@ -212,16 +233,31 @@ impl<'a> Iterator for Iter<'a> {
             };
             self.at = next;
             if let Some((name_end, value_at)) = name
-                && name_end > from
-                && pair_end > value_at
+                && name_end > start
+                && end > value_at
             {
-                return Some((
-                    self.text.slice(from, name_end),
-                    self.text.slice(value_at, pair_end),
-                ));
+                return Some(Span {
+                    start,
+                    name_end,
+                    value_at,
+                    end,
+                });
             }
         }
         None
+    }
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (Text<'a>, Text<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let span = self.next_span()?;
+        Some((
+            self.text.slice(span.start, span.name_end),
+            self.text.slice(span.value_at, span.end),
+        ))
     }
 }
 
@@ -238,41 +274,42 @@ pub struct Edit<'e, 'a> {
 }
 
 impl<'a> Edit<'_, 'a> {
-    /// How many bytes [`Edit::write_to`] writes.
-    pub fn len(&self) -> usize {
-        let kept: usize = self
-            .kept()
-            .map(|(name, value)| name.len() + value.len() + 2)
-            .sum();
-        let appended: usize = self
+    /// Looks once at what is to be written.
+    pub fn measure(&self) -> Measured<'_, 'a> {
+        let text = self.received.text;
+        let mut pairs = self.received.iter();
+        let (mut len, mut whole, mut closed) = (0, true, true);
+        loop {
+            let from = pairs.at;
+            let Some(span) = pairs.next_span() else {
+                whole &= from == text.raw().len();
+                break;
+            };
+            whole &= span.start == from;
+            closed = span.end < text.raw().len();
+            let name = text.slice(span.start, span.name_end);
+            if self.keeps(name) {
+                len += name.len() + text.slice(span.value_at, span.end).len() + 2;
+            } else {
+                whole = false;
+            }
+        }
+        len += self
             .appended()
             .map(|(name, value)| name.len() + value.len() + 2)
-            .sum();
-        kept + appended
-    }
-
-    /// Whether nothing is left to write.
-    pub fn is_empty(&self) -> bool {
-        self.kept().next().is_none() && self.appended().next().is_none()
-    }
-
-    /// Writes the properties to the start of `dst`, which holds at least [`Edit::len`] bytes, and returns how many those were.
-    pub fn write_to(&self, dst: &mut [u8]) -> usize {
-        let mut at = 0;
-        for (name, value) in self.kept() {
-            at = put_pair(dst, at, name, value);
+            .sum::<usize>();
+        Measured {
+            edit: self,
+            len,
+            whole,
+            closed,
         }
-        for (name, value) in self.appended() {
-            at = put_pair(dst, at, Text::plain(name), Text::plain(value));
-        }
-        at
     }
 
-    fn kept(&self) -> impl Iterator<Item = (Text<'a>, Text<'a>)> {
-        self.received.iter().filter(|(name, _)| {
-            !self.without.iter().any(|left_out| name == left_out)
-                && !self.appended().any(|(appended, _)| *name == *appended)
-        })
+    #[inline]
+    fn keeps(&self, name: Text<'_>) -> bool {
+        !self.without.iter().any(|left_out| name == **left_out)
+            && !self.appended().any(|(appended, _)| name == *appended)
     }
 
     fn appended(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -280,6 +317,53 @@ impl<'a> Edit<'_, 'a> {
             .iter()
             .copied()
             .filter(|(name, value)| !name.is_empty() && !value.is_empty())
+    }
+}
+
+/// An [`Edit`] that was looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Measured<'e, 'a> {
+    edit: &'e Edit<'e, 'a>,
+    len: usize,
+    /// All that was received is kept, and no byte of it is outside a pair: it is copied as it is.
+    whole: bool,
+    /// The last pair has its end.
+    closed: bool,
+}
+
+impl Measured<'_, '_> {
+    /// How many bytes [`Measured::write_to`] writes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is left to write.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Writes the properties to the start of `dst`, which holds at least [`Measured::len`] bytes, and returns how many those
+    /// were.
+    pub fn write_to(&self, dst: &mut [u8]) -> usize {
+        let mut at = 0;
+        if self.whole {
+            at = self.edit.received.text.write_to(dst);
+            if !self.closed {
+                dst[at] = PAIR_END;
+                at += 1;
+            }
+        } else {
+            for (name, value) in self.edit.received.iter() {
+                if self.edit.keeps(name) {
+                    at = put_pair(dst, at, name, value);
+                }
+            }
+        }
+        for (name, value) in self.edit.appended() {
+            at = put_pair(dst, at, Text::plain(name), Text::plain(value));
+        }
+        debug_assert_eq!(at, self.len);
+        at
     }
 }
 

@@ -31,6 +31,7 @@ impl<'a> Text<'a> {
     }
 
     /// A part of this text, `from..to` in raw bytes, that cuts no escape in two.
+    #[inline]
     pub(crate) fn slice(&self, from: usize, to: usize) -> Self {
         let raw = self.raw.get(from..to).unwrap_or_default();
         Self {
@@ -40,6 +41,7 @@ impl<'a> Text<'a> {
     }
 
     /// The bytes as they stand in the header.
+    #[inline]
     pub(crate) fn raw(&self) -> &'a str {
         self.raw
     }
@@ -70,6 +72,7 @@ impl<'a> Text<'a> {
     }
 
     /// How many bytes `write_to` will write.
+    #[inline]
     pub fn len(&self) -> usize {
         if !self.escaped {
             return self.raw.len();
@@ -89,6 +92,10 @@ impl<'a> Text<'a> {
 
     /// Writes the unescaped bytes to the start of `dst` and returns how many; `dst` holds at least [`Text::len`] bytes.
     pub fn write_to(&self, dst: &mut [u8]) -> usize {
+        if !self.escaped {
+            dst[..self.raw.len()].copy_from_slice(self.raw.as_bytes());
+            return self.raw.len();
+        }
         let mut at = 0;
         for piece in self.pieces() {
             at += match piece {
@@ -228,6 +235,7 @@ impl Hash for Text<'_> {
 }
 
 impl PartialEq<str> for Text<'_> {
+    #[inline]
     fn eq(&self, other: &str) -> bool {
         if !self.escaped {
             return self.raw == other;

@@ -180,7 +180,7 @@ schema! {
         /// The most that is written as one group. A message that is larger makes a group of its own.
         max_group_bytes: usize = MIB as usize, blocks(4 * KIB, 64 * MIB), AtRestart;
         /// How many groups may be on their way to the disk at once.
-        max_writes_in_flight: usize = 8, count(1, 256), AtRestart;
+        max_writes_in_flight: usize = 8, count(1, 64), AtRestart;
         /// Files of the log whose newest message is older than this are deleted or used again.
         retention_hours: u64 = 72, hours(1, 876_000), AtOnce, "fileReservedTime";
         /// How often consumer offsets are made durable. After a crash consumers may see so much again.

@@ -78,6 +78,7 @@ impl Engine {
             self.answer_reply(turn, req.to, &stored, Some(&why));
             return Ok(());
         };
+        let properties = properties.measure();
         let mut text = vec![0; properties.len()];
         properties.write_to(&mut text);
         let (text, store_host) = (

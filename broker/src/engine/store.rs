@@ -50,7 +50,14 @@ impl Engine {
 
     /// Where the parts of the record will stand.
     pub(super) fn layout(&self, message: &NewMessage<'_>) -> Result<RecordLayout, Refusal> {
-        let properties = message.properties.len();
+        self.layout_with(message, message.properties.measure().len())
+    }
+
+    fn layout_with(
+        &self,
+        message: &NewMessage<'_>,
+        properties: usize,
+    ) -> Result<RecordLayout, Refusal> {
         RecordLayout::new(
             &message.born_host,
             &self.store_host,
@@ -70,7 +77,8 @@ impl Engine {
         turn: &mut Turn<'_>,
         message: &NewMessage<'_>,
     ) -> Result<Appended, Refusal> {
-        let layout = self.layout(message)?;
+        let properties = message.properties.measure();
+        let layout = self.layout_with(message, properties.len())?;
         let tags_code = message.tags.as_deref().map_or(0, java_hash);
         // Search by time needs store times that never go back within a queue, whatever the wall clock does.
         self.last_store_ms = self.last_store_ms.max(turn.now.wall_ms);
@@ -84,7 +92,7 @@ impl Engine {
             |position, queue_offset, record| {
                 layout.write_body(record, message.body);
                 layout.write_topic(record, message.topic);
-                message.properties.write_to(layout.properties_mut(record));
+                properties.write_to(layout.properties_mut(record));
                 layout.write_head(
                     record,
                     &RecordHead {

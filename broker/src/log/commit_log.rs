@@ -8,7 +8,7 @@ use super::keys::Keys;
 use super::lookup::TimeSearches;
 use super::queue::Queues;
 use super::retire::Retirement;
-use super::segment::{SegmentId, Segments};
+use super::segment::{Segment, SegmentId, Segments};
 use super::tail::TailBuffers;
 use super::{DiskSpace, LogOptions, Position, QueueRef};
 
@@ -115,15 +115,18 @@ impl Log {
         self.queues.take_changed(f);
     }
 
-    /// Segments that group writes go to now and next, so that the host can have them open in time.
-    pub fn writable_segments(&self) -> Vec<SegmentId> {
-        let writable = self
+    /// Segments that group writes go to now and next, so that the host can have them open in time: a group that is not
+    /// written yet may belong to an older segment than the newest.
+    pub fn writable_segments(&self) -> impl Iterator<Item = SegmentId> {
+        let durable = self.durable;
+        let first = self
             .segments
             .list
-            .back()
-            .into_iter()
-            .chain(&self.segments.ready);
-        writable.map(|segment| segment.id()).collect()
+            .partition_point(|segment| segment.limit() <= durable);
+        // A segment that is full and durable to its end leaves none before the newest.
+        let first = first.min(self.segments.list.len() - 1);
+        let writable = self.segments.list.range(first..);
+        writable.chain(&self.segments.ready).map(Segment::id)
     }
 
     /// The segment whose range holds a position.

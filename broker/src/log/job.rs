@@ -13,8 +13,8 @@ use std::rc::Rc;
 
 /// Where a segment is prepared; an interrupted preparing leaves this name behind and is done again.
 pub(super) const PREPARE_NAME: &str = "prepare.tmp";
-/// Bytes that preparing writes at once.
-const PREPARE_BYTES: usize = 1 << 20;
+/// Bytes that preparing writes at once: about what a commit may have to wait for.
+const PREPARE_BYTES: usize = 256 << 10;
 /// After running out of space, the next try is not before this.
 const RETRY_MS: i64 = 1000;
 /// How often the space of the file system is looked at.

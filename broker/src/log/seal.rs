@@ -16,7 +16,7 @@ use std::rc::Rc;
 /// Where an index is built; an interrupted building leaves this name behind.
 pub(super) const SEAL_NAME: &str = "index.tmp";
 /// Bytes that are read at once: what is done with them is one slice of the core's time.
-const WINDOW_BYTES: u64 = 1 << 20;
+const WINDOW_BYTES: u64 = 256 << 10;
 /// Keys are sorted in so many parts, to keep slices of the core's time short.
 const KEY_PARTS: usize = 256;
 /// After sorting more than so many, others get their turn.

@@ -62,6 +62,7 @@ struct Queue {
     slots: Vec<Option<Operation>>,
     free: Vec<usize>,
     groups: VecDeque<usize>,
+    groups_in_flight: usize,
     background: VecDeque<usize>,
     background_in_flight: usize,
     /// Segments that group writes go to, once they are open.
@@ -124,7 +125,38 @@ impl Disk {
 
     /// Takes a group write; its result comes with [`Disk::finished`].
     pub fn write_group(&self, write: WriteOp) {
-        self.inner.queue.borrow_mut().add_group(write);
+        let mut queue = self.inner.queue.borrow_mut();
+        queue.groups_in_flight += 1;
+        queue.add_group(write);
+    }
+
+    /// Writes a group on this thread, or gives it back when its segment is not open yet.
+    pub fn write_group_now(
+        &self,
+        write: WriteOp,
+    ) -> Result<(WriteId, Result<(), IoError>), WriteOp> {
+        let queue = self.inner.queue.borrow();
+        let Some(file) = queue.segments.get(&write.segment) else {
+            return Err(write);
+        };
+        let vector = libc::iovec {
+            iov_base: write.bytes.as_ptr().cast_mut().cast(),
+            iov_len: write.bytes.len(),
+        };
+        let offset = write.file_offset as libc::off_t;
+        // SAFETY: the vector points to bytes that `write` keeps until the call is over, and the file is open.
+        let written =
+            unsafe { libc::pwritev2(file.as_raw_fd(), &vector, 1, offset, libc::RWF_DSYNC) };
+        let outcome = match usize::try_from(written) {
+            Ok(written) => whole(written, write.bytes.len()),
+            Err(_) => Err(io_error("write a group", std::io::Error::last_os_error())),
+        };
+        Ok((write.id, outcome))
+    }
+
+    /// Group writes that were taken and have not ended.
+    pub fn groups_in_flight(&self) -> usize {
+        self.inner.queue.borrow().groups_in_flight
     }
 
     /// Hands everything that waits to the ring. To be called before the ring's turn.
@@ -153,13 +185,10 @@ impl Disk {
         match &mut operation.bytes {
             Bytes::Group { id, bytes } => {
                 let outcome = match usize::try_from(result) {
-                    Ok(written) if written == bytes.len() => Ok(()),
-                    Ok(written) => Err(failed(
-                        "write a group",
-                        format!("only {written} of {} bytes were written", bytes.len()),
-                    )),
+                    Ok(written) => whole(written, bytes.len()),
                     Err(_) => Err(from_errno("write a group", -result)),
                 };
+                queue.groups_in_flight -= 1;
                 queue.finished.push((*id, outcome));
                 return;
             }
@@ -442,6 +471,15 @@ fn list(directory: &Path) -> std::io::Result<Vec<(String, u64)>> {
         }
     }
     Ok(files)
+}
+
+/// A group that was not written whole has failed: what is on the disk of it is not known.
+fn whole(written: usize, len: usize) -> Result<(), IoError> {
+    if written == len {
+        return Ok(());
+    }
+    let cause = format!("only {written} of {len} bytes were written");
+    Err(failed("write a group", cause))
 }
 
 fn failed(op: &str, cause: String) -> IoError {

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::clock::Clock;
+use super::commit::Commit;
 use super::disk::Disk;
 use super::options::engine_settings;
 use super::register::{Identity, Registrar, topic_route};
@@ -36,6 +37,8 @@ use corelane_wire::body::TopicRouteData;
 const DRAIN_WAIT_MS: i64 = 3_000;
 /// How often the network plane looks for idle and stalled connections, in milliseconds.
 const NET_TICK_MS: i64 = 500;
+/// How long an idle turn waits in the ring at most while tasks of the executor are under way.
+const BUSY_LINGER: Duration = Duration::from_micros(100);
 
 /// Told by any thread, seen by the shard.
 #[derive(Clone)]
@@ -127,9 +130,12 @@ struct Host {
     clock: Clock,
     net: Net<LogBytes>,
     disk: Disk,
+    commit: Commit,
     broker: Broker,
     registrar: Registrar,
     events: Events,
+    /// What the disk was last asked to keep open.
+    writable: Vec<SegmentId>,
     opening: HashSet<SegmentId>,
     tasks_in_flight: usize,
     stop: Arc<AtomicBool>,
@@ -202,8 +208,10 @@ pub async fn run(
         clock,
         net,
         disk,
+        commit: Commit::new(),
         registrar,
         events: Events::default(),
+        writable: Vec::new(),
         opening: HashSet::new(),
         tasks_in_flight: 0,
         stop,
@@ -339,6 +347,26 @@ impl Host {
         self.give_work();
         self.take_effects();
         self.net.flush(&mut self.ring);
+        self.write_groups()
+    }
+
+    /// Hands out the groups that are to be written, last of a turn: a write on this thread keeps nothing waiting that the
+    /// turn has brought about.
+    fn write_groups(&mut self) -> Result<(), ShardError> {
+        let mut quiet = self.disk.groups_in_flight() == 0;
+        while let Some(write) = self.broker.log.next_write(self.broker.now.wall_ms) {
+            quiet = quiet && self.commit.at_once(write.bytes.len());
+            if !quiet {
+                self.disk.write_group(write);
+                continue;
+            }
+            self.ring.turn().map_err(ShardError::Ring)?;
+            match self.commit.timed(|| self.disk.write_group_now(write)) {
+                Ok(written) => self.finished.push(written),
+                Err(write) => self.disk.write_group(write),
+            }
+        }
+        self.commit.let_writes_end(self.disk.groups_in_flight() > 0);
         Ok(())
     }
 
@@ -387,23 +415,14 @@ impl Host {
 
     /// Hands out what the log wants done: groups to the ring, the rest to tasks.
     fn give_work(&mut self) {
-        while let Some(write) = self.broker.log.next_write(self.broker.now.wall_ms) {
-            self.disk.write_group(write);
-        }
         if self.broker.log.snapshot_due() {
             let state = self.broker.engine.snapshot();
             self.broker.log.snapshot(state);
         }
-        for segment in self
-            .disk
-            .keep_segments(&self.broker.log.writable_segments())
-        {
-            if self.opening.insert(segment) {
-                let disk = self.disk.clone();
-                self.spawn(
-                    async move { Event::SegmentOpen(segment, disk.open_segment(segment).await) },
-                );
-            }
+        let writable = self.broker.log.writable_segments();
+        if !writable.eq(self.writable.iter().copied()) {
+            self.writable = self.broker.log.writable_segments().collect();
+            self.open_segments();
         }
         while let Some(job) = self.broker.log.next_job() {
             let disk = self.disk.clone();
@@ -418,6 +437,17 @@ impl Host {
                 };
                 Event::Read(read.id, bytes)
             });
+        }
+    }
+
+    fn open_segments(&mut self) {
+        for segment in self.disk.keep_segments(&self.writable) {
+            if self.opening.insert(segment) {
+                let disk = self.disk.clone();
+                self.spawn(
+                    async move { Event::SegmentOpen(segment, disk.open_segment(segment).await) },
+                );
+            }
         }
     }
 
@@ -486,7 +516,7 @@ impl Host {
         if self.disk.take_woke_task() {
             glommio::executor().yield_task_queue_now().await;
         }
-        if self.net.busy() {
+        if self.net.busy() || !self.finished.is_empty() {
             self.parker.share().await;
             return Ok(());
         }
@@ -502,9 +532,9 @@ impl Host {
             .saturating_sub(self.broker.now.mono_ms)
             .max(0)
             .unsigned_abs();
-        // Tasks that wait for the executor's own ring must not wait for ours.
+        // Tasks that wait for the executor's own ring must not wait long for ours.
         let linger = if self.tasks_in_flight > 0 {
-            Duration::ZERO
+            self.options.linger.min(BUSY_LINGER)
         } else {
             self.options.linger
         };

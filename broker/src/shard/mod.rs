@@ -4,6 +4,7 @@
 //! shard to end. A shard that fails stops alone; the process ends when none is left.
 
 mod clock;
+mod commit;
 mod directory;
 mod disk;
 mod host;

@@ -92,7 +92,9 @@ impl LogHost {
 
     /// Hands what the log wants to the disk: once at the end of each turn.
     pub fn submit(&mut self, now_ms: i64) {
+        let open: Vec<_> = self.log.writable_segments().collect();
         while let Some(write) = self.log.next_write(now_ms) {
+            assert!(open.contains(&write.segment), "a host has its file open");
             let (io, events) = (self.io.clone(), self.events.clone());
             self.tasks.spawn(async move {
                 let result = match io.open(&write.segment.file_name()).await {

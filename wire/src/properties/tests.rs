@@ -56,12 +56,40 @@ fn an_edit_takes_out_and_appends() {
         without: &["WAIT", "POP_CK"],
         append: &[("CLUSTER", "new"), ("TRACE_ON", "true")],
     };
+    let edit = edit.measure();
     let mut out = vec![0; edit.len()];
     edit.write_to(&mut out);
     assert_eq!(
         std::str::from_utf8(&out).unwrap(),
         "KEYS\x01k\x02TAGS\x01t\x02CLUSTER\x01new\x02TRACE_ON\x01true\x02"
     );
+}
+
+#[test]
+fn what_is_kept_whole_is_written_like_pair_by_pair() {
+    for received in [
+        "",
+        "a\x011\x02",
+        "a\x011\x02bb\x0122",
+        "a\x011\x02rest",
+        "\x02a\x011\x02",
+        "a\x011\x02\x02b\x012\x02",
+        "a\x01b\x01c\x02",
+    ] {
+        let pairwise: String = Properties::from_plain(received)
+            .iter()
+            .map(|(name, value)| format!("{name}\x01{value}\x02"))
+            .collect();
+        let edit = Edit {
+            received: Properties::from_plain(received),
+            without: &["x"],
+            append: &[("y", "1")],
+        };
+        let edit = edit.measure();
+        let mut out = vec![0; edit.len()];
+        assert_eq!(edit.write_to(&mut out), out.len());
+        assert_eq!(out, format!("{pairwise}y\x011\x02").into_bytes());
+    }
 }
 
 #[test]

@@ -201,7 +201,7 @@ impl Engine {
             append: &append,
             ..message.properties
         };
-        if properties.len() + ADDED_PROPERTIES_BYTES > MAX_PROPERTIES_BYTES {
+        if properties.measure().len() + ADDED_PROPERTIES_BYTES > MAX_PROPERTIES_BYTES {
             return Err(properties_too_long());
         }
         let slot = self.slot(turn, second_of(deliver_ms), false)?;

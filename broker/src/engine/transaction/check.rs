@@ -292,6 +292,7 @@ fn checked_body(record: &Record<'_>, topic: &str, queue_id: i32, checks: u32) ->
         without: &[],
         append: &append,
     };
+    let properties = properties.measure();
     let mut head = record.head();
     head.queue_id = queue_id;
     let layout = RecordLayout::new(
