@@ -211,6 +211,7 @@ pub fn properties(bytes: &[u8]) {
         .unwrap_or_default();
     let append = [("CLUSTER", "c"), ("EMPTY", "")];
     let edit = Edit {
+        ready: "",
         received: plain,
         without: &[&dropped],
         append: &append,
@@ -249,6 +250,7 @@ pub fn properties(bytes: &[u8]) {
             let escaped = Properties::from_text(received);
             assert!(escaped.iter().eq(plain.iter()));
             let edit = Edit {
+                ready: "",
                 received: escaped,
                 without: &[&dropped],
                 append: &append,

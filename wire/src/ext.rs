@@ -1,6 +1,7 @@
 //! The fields of a header (`extFields`), read without building a map, and the typed headers made of them.
 //!
-//! A typed header reads all its fields in one pass over the text; nothing is kept between passes.
+//! A typed header reads all its fields in one pass. Of a JSON header the places of the first fields are kept when it is
+//! checked, so that its text is gone through once.
 
 use std::borrow::Cow;
 
@@ -14,23 +15,98 @@ pub struct ExtFields<'a> {
     raw: Raw<'a>,
 }
 
+/// Fields of a JSON header whose places are kept: as many as any header of the protocol has, save for a few.
+const KEPT_FIELDS: usize = 16;
+
+/// A string of a JSON header: where it begins in the text, and its length, doubled, plus one where it is escaped.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    at: u32,
+    len_and_escaped: u32,
+}
+
+impl Place {
+    const NOWHERE: Self = Self {
+        at: 0,
+        len_and_escaped: 0,
+    };
+
+    /// A header has at most 16 MiB, so both fit.
+    #[inline]
+    fn of(part: Text<'_>, text: &str) -> Self {
+        let at = part.raw().as_ptr() as usize - text.as_ptr() as usize;
+        Self {
+            at: at as u32,
+            len_and_escaped: (part.raw().len() as u32) << 1 | u32::from(part.is_escaped()),
+        }
+    }
+
+    #[inline]
+    fn in_text<'a>(self, text: &'a str) -> Text<'a> {
+        let (from, len) = (self.at as usize, (self.len_and_escaped >> 1) as usize);
+        let raw = text.get(from..from + len).unwrap_or_default();
+        match self.len_and_escaped & 1 {
+            0 => Text::plain(raw),
+            _ => Text::escaped(raw),
+        }
+    }
+}
+
+/// The fields of a JSON header.
+#[derive(Debug, Clone, Copy)]
+struct JsonFields<'a> {
+    /// The whole header.
+    text: &'a str,
+    /// The inside of the object, whose syntax was checked.
+    inside: &'a str,
+    /// Name and value of the first `count` fields.
+    kept: [(Place, Place); KEPT_FIELDS],
+    /// All fields, where they are not more than are kept.
+    count: Option<u8>,
+}
+
+#[allow(clippy::large_enum_variant, reason = "lives for one request")]
 #[derive(Debug, Clone, Copy)]
 enum Raw<'a> {
-    /// The inside of a JSON object whose syntax was checked.
-    Json(&'a str),
+    Json(JsonFields<'a>),
     /// Entries whose lengths were checked; whether they are UTF-8 is seen when they are read.
     Rocketmq(&'a [u8]),
 }
 
 impl<'a> ExtFields<'a> {
     /// No fields.
-    pub const EMPTY: Self = Self { raw: Raw::Json("") };
+    pub const EMPTY: Self = Self {
+        raw: Raw::Rocketmq(&[]),
+    };
 
-    /// `inside` was checked by [`Cursor::object`].
-    pub(crate) fn json(inside: &'a str) -> Self {
-        Self {
-            raw: Raw::Json(inside),
-        }
+    /// The object whose opening brace comes next.
+    pub(crate) fn json(cursor: &mut Cursor<'a>) -> Result<Self, FrameError> {
+        let text = cursor.text();
+        let mut kept = [(Place::NOWHERE, Place::NOWHERE); KEPT_FIELDS];
+        let mut count = Some(0);
+        let inside = cursor.object(|name, value| {
+            let value = match value {
+                Value::Text(text) => text,
+                Value::Bare(bare) => Text::plain(bare),
+                Value::Null | Value::Nested => return,
+            };
+            let place = count.and_then(|count: u8| kept.get_mut(usize::from(count)));
+            match place {
+                Some(place) => {
+                    *place = (Place::of(name, text), Place::of(value, text));
+                    count = count.map(|count| count + 1);
+                }
+                None => count = None,
+            }
+        })?;
+        Ok(Self {
+            raw: Raw::Json(JsonFields {
+                text,
+                inside,
+                kept,
+                count,
+            }),
+        })
     }
 
     pub(crate) fn rocketmq(entries: &'a [u8]) -> Result<Self, FrameError> {
@@ -45,7 +121,7 @@ impl<'a> ExtFields<'a> {
 
     /// Name and value of every field, in the order of the wire. Numbers and booleans that a JSON sender did not quote
     /// come as their text; `null`, objects and arrays are left out, and so is what is not UTF-8.
-    pub fn iter(&self) -> impl Iterator<Item = (Text<'a>, Text<'a>)> + use<'a> {
+    pub fn iter(&self) -> impl Iterator<Item = (Text<'a>, Text<'a>)> {
         self.raw_fields()
             .filter_map(|(name, value)| Some((name.text()?, value.text()?)))
     }
@@ -56,11 +132,18 @@ impl<'a> ExtFields<'a> {
     }
 
     /// What `iter` gives, before it is known to be UTF-8.
-    pub(crate) fn raw_fields(&self) -> RawFields<'a> {
-        match self.raw {
-            Raw::Json(inside) => RawFields::Json {
-                cursor: Cursor::new(inside),
-                first: true,
+    #[inline]
+    pub(crate) fn raw_fields(&self) -> RawFields<'_, 'a> {
+        match &self.raw {
+            Raw::Json(fields) => match fields.count {
+                Some(count) => RawFields::Kept {
+                    text: fields.text,
+                    places: fields.kept[..usize::from(count)].iter(),
+                },
+                None => RawFields::Json {
+                    cursor: Cursor::new(fields.inside),
+                    first: true,
+                },
             },
             Raw::Rocketmq(entries) => RawFields::Rocketmq(entries),
         }
@@ -77,19 +160,31 @@ fn rocketmq_entry(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 }
 
 /// Iterates over the fields as they stand in the header.
-pub(crate) enum RawFields<'a> {
+pub(crate) enum RawFields<'e, 'a> {
+    /// The places that are left.
+    Kept {
+        text: &'a str,
+        places: std::slice::Iter<'e, (Place, Place)>,
+    },
     /// A checked object, read so far.
     Json { cursor: Cursor<'a>, first: bool },
     /// The entries that are left.
     Rocketmq(&'a [u8]),
 }
 
-impl<'a> Iterator for RawFields<'a> {
+impl<'a> Iterator for RawFields<'_, 'a> {
     type Item = (RawText<'a>, RawText<'a>);
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match self {
+            Self::Kept { text, places } => {
+                let (name, value) = places.next()?;
+                Some((
+                    RawText::Text(name.in_text(text)),
+                    RawText::Text(value.in_text(text)),
+                ))
+            }
             Self::Json { cursor, first } => loop {
                 let name = cursor.name(*first).ok()??;
                 *first = false;
@@ -117,6 +212,15 @@ pub(crate) enum RawText<'a> {
 }
 
 impl<'a> RawText<'a> {
+    /// The bytes, where nothing in them is escaped.
+    #[inline]
+    pub(crate) fn plain(&self) -> Option<&'a [u8]> {
+        match self {
+            Self::Text(text) => text.as_plain().map(str::as_bytes),
+            Self::Bytes(bytes) => Some(bytes),
+        }
+    }
+
     /// The bytes without escapes.
     #[inline]
     pub(crate) fn bytes(&self) -> Cow<'a, [u8]> {
@@ -183,7 +287,11 @@ macro_rules! integer_field {
         impl<'a> FieldType<'a> for $type {
             #[inline]
             fn parse(raw: RawText<'a>, name: &'static str) -> Result<Option<Self>, FieldError> {
-                match parse_integer(&raw.bytes()) {
+                let parsed = match raw.plain() {
+                    Some(bytes) => parse_integer(bytes),
+                    None => parse_integer(&raw.bytes()),
+                };
+                match parsed {
                     Ok(None) => Ok(None),
                     Ok(Some(value)) => Self::try_from(value)
                         .map(Some)
@@ -203,6 +311,9 @@ integer_field!(i32, "integer of 32 bits");
 integer_field!(i64, "integer of 64 bits");
 
 /// An empty value is none: the binary form cannot say more.
+/// So many digits fit 64 bits whatever they are.
+const MAX_SAFE_DIGITS: usize = 18;
+
 #[inline]
 fn parse_integer(bytes: &[u8]) -> Result<Option<i64>, ()> {
     let (negative, digits) = match bytes {
@@ -215,6 +326,16 @@ fn parse_integer(bytes: &[u8]) -> Result<Option<i64>, ()> {
         return Err(());
     }
     let mut value = 0i64;
+    if digits.len() <= MAX_SAFE_DIGITS {
+        for digit in digits {
+            let digit = digit.wrapping_sub(b'0');
+            if digit > 9 {
+                return Err(());
+            }
+            value = value * 10 + i64::from(digit);
+        }
+        return Ok(Some(if negative { -value } else { value }));
+    }
     for digit in digits {
         let digit = digit.wrapping_sub(b'0');
         if digit > 9 {

@@ -162,7 +162,7 @@ impl<'a> Frame<'a> {
                     }
                 }
                 "extFields" if cursor.peek() == Some(b'{') => {
-                    frame.ext = ExtFields::json(cursor.object()?)
+                    frame.ext = ExtFields::json(&mut cursor)?
                 }
                 _ => {
                     cursor.value()?;

@@ -269,6 +269,8 @@ pub struct Edit<'e, 'a> {
     pub received: Properties<'a>,
     /// The names to leave out.
     pub without: &'e [&'e str],
+    /// Whole pairs to append as they are, before the others. Their names belong to `without` where they may be received.
+    pub ready: &'e str,
     /// What to append. Pairs with an empty name or an empty value are not written.
     pub append: &'e [(&'e str, &'e str)],
 }
@@ -294,6 +296,7 @@ impl<'a> Edit<'_, 'a> {
                 whole = false;
             }
         }
+        len += self.ready.len();
         len += self
             .appended()
             .map(|(name, value)| name.len() + value.len() + 2)
@@ -359,6 +362,9 @@ impl Measured<'_, '_> {
                 }
             }
         }
+        let ready = self.edit.ready.as_bytes();
+        dst[at..at + ready.len()].copy_from_slice(ready);
+        at += ready.len();
         for (name, value) in self.edit.appended() {
             at = put_pair(dst, at, Text::plain(name), Text::plain(value));
         }

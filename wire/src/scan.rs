@@ -39,6 +39,11 @@ impl<'a> Cursor<'a> {
         Self { text, at: 0 }
     }
 
+    /// All of the text.
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
+    }
+
     /// The next byte that is not white space, without passing it.
     #[inline]
     pub(crate) fn peek(&mut self) -> Option<u8> {
@@ -93,15 +98,17 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Checks the members of the object whose opening brace comes next; gives the text between its braces.
-    pub(crate) fn object(&mut self) -> Scan<&'a str> {
+    /// Checks the members of the object whose opening brace comes next, shows them to `seen`, and gives the text between
+    /// its braces.
+    #[inline]
+    pub(crate) fn object(&mut self, mut seen: impl FnMut(Text<'a>, Value<'a>)) -> Scan<&'a str> {
         if !self.eat(b'{') {
             return broken("an opening brace");
         }
         let from = self.at;
         let mut first = true;
-        while self.name(first)?.is_some() {
-            self.value()?;
+        while let Some(name) = self.name(first)? {
+            seen(name, self.value()?);
             first = false;
         }
         let inside = self.slice(from, self.at);

@@ -92,10 +92,16 @@ impl<'b> FrameWriter<'b> {
             }
             Fields::Rocketmq { .. } => {
                 self.rocketmq_name(name);
-                let len_at = self.out.len();
-                self.out.extend_from_slice(&[0; 4]);
-                value.push_to(self.out);
-                patch_len(self.out, len_at);
+                if let Some(plain) = value.as_plain() {
+                    self.out
+                        .extend_from_slice(&(plain.len() as u32).to_be_bytes());
+                    self.out.extend_from_slice(plain.as_bytes());
+                } else {
+                    let len_at = self.out.len();
+                    self.out.extend_from_slice(&[0; 4]);
+                    value.push_to(self.out);
+                    patch_len(self.out, len_at);
+                }
             }
         }
         let fits = self.out.len() + MAX_TAIL_BYTES <= self.start + 8 + MAX_HEADER_BYTES;

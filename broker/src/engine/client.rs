@@ -102,7 +102,7 @@ impl Peer {
 /// The register of a shard.
 #[derive(Default)]
 pub struct Clients {
-    peers: HashMap<Connection, Peer>,
+    peers: foldhash::HashMap<Connection, Peer>,
     consumers: HashMap<String, ConsumerGroup>,
     producers: HashMap<String, BTreeMap<String, Client>>,
     /// Where producers are, by client id, whatever their groups.

@@ -96,8 +96,8 @@ pub struct Engine {
     pops: Pops,
     waiting_reads: HashMap<ReadId, Vec<WaitingRead>>,
     filter_all: Rc<Filter>,
-    /// As in the settings; shared, so that a send need not copy it.
-    cluster_name: Rc<str>,
+    /// The properties that every message that is sent gets.
+    stamp: Rc<str>,
     store_host: Host,
     opaque: i32,
     send_round: i32,
@@ -147,7 +147,7 @@ impl Engine {
             pops: Pops::default(),
             waiting_reads: HashMap::new(),
             filter_all: Rc::new(Filter::All),
-            cluster_name: settings.cluster_name.as_str().into(),
+            stamp: send::stamp(&settings.cluster_name).into(),
             store_host: Host::from(settings.store_host),
             opaque: 0,
             send_round: -1,

@@ -43,6 +43,7 @@ impl Engine {
         ];
         let born_host = self.born_host(req);
         let properties = Edit {
+            ready: "",
             received,
             without: &[property::POP_CK],
             append: &append,

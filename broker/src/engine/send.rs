@@ -24,6 +24,17 @@ use crate::log::{Position, QueueRef};
 /// The region that messages and answers name.
 pub(super) const REGION: &str = "DefaultRegion";
 
+/// What the broker adds to the properties of every message, as a record has it.
+pub(super) fn stamp(cluster_name: &str) -> String {
+    let pairs = [
+        (property::MSG_REGION, REGION),
+        (property::TRACE_ON, "true"),
+        (property::CLUSTER, cluster_name),
+    ];
+    let pair = |(name, value)| format!("{name}\x01{value}\x02");
+    pairs.map(pair).concat()
+}
+
 /// Where a message goes.
 pub(super) struct Target<'a> {
     /// Its topic.
@@ -117,17 +128,20 @@ impl Engine {
         };
         let made = unique_key.is_none().then(|| self.new_unique_key());
         let unique_key = unique_key.unwrap_or(Text::plain(made.as_deref().unwrap_or_default()));
-        let cluster = self.cluster_name.clone();
+        let stamp = self.stamp.clone();
         let append = [
-            (property::MSG_REGION, REGION),
-            (property::TRACE_ON, "true"),
-            (property::CLUSTER, &*cluster),
             (property::UNIQ_KEY, made.as_deref().unwrap_or_default()),
             (property::DELAY, if target.dead { "-1" } else { "" }),
         ];
         let properties = Edit {
             received,
-            without: &[property::POP_CK],
+            without: &[
+                property::POP_CK,
+                property::MSG_REGION,
+                property::TRACE_ON,
+                property::CLUSTER,
+            ],
+            ready: &stamp,
             append: &append,
         };
         let message = NewMessage {
@@ -389,6 +403,7 @@ fn batched<'a>(
         prepared_transaction_offset: 0,
         body: message.body,
         properties: Edit {
+            ready: "",
             received,
             without: &[],
             append: &[],

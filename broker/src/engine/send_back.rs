@@ -141,6 +141,7 @@ impl Engine {
             prepared_transaction_offset: 0,
             body: record.body(),
             properties: Edit {
+                ready: "",
                 received: properties,
                 without,
                 append: &append,

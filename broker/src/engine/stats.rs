@@ -239,7 +239,7 @@ struct Latest {
 pub struct Stats {
     latest: Latest,
     broker: Option<Box<Broker>>,
-    topics: HashMap<String, Box<Series>>,
+    topics: foldhash::HashMap<String, Box<Series>>,
     groups: HashMap<String, HashMap<String, Box<GroupSeries>>>,
     group_series: usize,
 }

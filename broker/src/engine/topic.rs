@@ -3,7 +3,7 @@
 //! Topics of the system are made at every start and never journalled; all others are journalled when they change
 //! (see `state`). Every change raises the version that the NameServers must come to know.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 use corelane_wire::body::{
     DataVersion, RegisterBrokerBody, TopicConfig, TopicConfigSerializeWrapper,

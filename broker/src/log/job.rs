@@ -13,8 +13,12 @@ use std::rc::Rc;
 
 /// Where a segment is prepared; an interrupted preparing leaves this name behind and is done again.
 pub(super) const PREPARE_NAME: &str = "prepare.tmp";
-/// Bytes that preparing writes at once: about what a commit may have to wait for.
-const PREPARE_BYTES: usize = 256 << 10;
+/// Bytes that preparing writes at once: while there is time, little for a commit to wait for.
+const PREPARE_BYTES: u64 = 256 << 10;
+/// The same while preparing is late.
+const PREPARE_LATE_BYTES: u64 = 1 << 20;
+/// Between two writes of a preparing that is not late.
+const PREPARE_WAIT_MS: u64 = 4;
 /// After running out of space, the next try is not before this.
 const RETRY_MS: i64 = 1000;
 /// How often the space of the file system is looked at.
@@ -22,13 +26,27 @@ const SPACE_MS: i64 = 5000;
 /// Rows of an index that queues take over in one turn.
 const ROWS_PER_TURN: usize = 512;
 
-/// How much preparing may get into the way.
+/// How fast preparing has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pace {
-    /// Wait this long after each piece.
-    Wait(u64),
+    /// As fast as it can be.
+    Now,
+    /// So much of the room that there was when it began is filled, in percent; it should be over well before all is.
+    Filled(u8),
     /// The segment is needed now: leave the rest reserved but unwritten.
     Finish,
+}
+
+impl Pace {
+    /// Whether a preparing that has written `at` of `len` bytes is late: it is to be over when five eighths of the room are
+    /// filled.
+    fn is_late(self, at: u64, len: u64) -> bool {
+        match self {
+            Pace::Now => true,
+            Pace::Filled(percent) => at * 500 < len * u64::from(percent) * 8,
+            Pace::Finish => false,
+        }
+    }
 }
 
 /// A piece of background work: `job.run(&io).await`, then [`Log::job_done`] with what came of it.
@@ -112,17 +130,20 @@ pub(super) async fn prepare<I: Io>(
     pace: &Cell<Pace>,
 ) -> Result<(), IoError> {
     let file = io.create(PREPARE_NAME, len).await?;
-    let zeros = AlignedBuffer::zeroed(PREPARE_BYTES.min(len as usize)).freeze();
+    let zeros = AlignedBuffer::zeroed(PREPARE_LATE_BYTES.min(len) as usize).freeze();
     let mut at = 0;
-    while at < len {
-        let Pace::Wait(wait_ms) = pace.get() else {
-            break;
+    while at < len && pace.get() != Pace::Finish {
+        let late = pace.get().is_late(at, len);
+        let most = if late {
+            PREPARE_LATE_BYTES
+        } else {
+            PREPARE_BYTES
         };
-        let part = zeros.slice(0..zeros.len().min((len - at) as usize));
+        let part = zeros.slice(0..most.min(len - at) as usize);
         io.write_at(&file, at, &part).await?;
         at += part.len() as u64;
-        if wait_ms > 0 {
-            io.pause(wait_ms).await;
+        if !late {
+            io.pause(PREPARE_WAIT_MS).await;
         }
     }
     io.sync(&file).await?;
@@ -152,7 +173,8 @@ pub(super) fn next_len(options: &LogOptions, last: u64) -> u64 {
 /// What is to be done, is being done, and must wait.
 #[derive(Default)]
 pub(super) struct Backlog {
-    preparing: Option<Rc<Cell<Pace>>>,
+    /// The pace of a running preparing, and the room that there was when it began.
+    preparing: Option<(Rc<Cell<Pace>>, u64)>,
     /// A snapshot that waits until the log is durable up to it.
     snapshot: Option<Box<Checkpoint>>,
     checkpointing: bool,
@@ -237,8 +259,8 @@ impl Log {
         {
             return None;
         }
-        let pace = Rc::new(Cell::new(self.pace()));
-        self.work.preparing = Some(pace.clone());
+        let pace = Rc::new(Cell::new(Pace::Filled(0)));
+        self.work.preparing = Some((pace.clone(), self.room()));
         let (start, last) = self.segments.next_start();
         let len = next_len(&self.options, last);
         let fitting = self.work.spare.iter().position(|&(_, spare)| spare == len);
@@ -410,23 +432,23 @@ impl Log {
         self.work.installing.is_some()
     }
 
-    /// Preparing waits the less the fuller the newest segment is.
-    fn pace(&self) -> Pace {
+    /// Bytes that can be appended before a segment is needed that is not ready.
+    fn room(&self) -> u64 {
         let newest = self.segments.newest();
-        match (newest.limit() - newest.end.max(newest.start)) * 8 / newest.len {
-            _ if !self.segments.ready.is_empty() => Pace::Wait(4),
-            6.. => Pace::Wait(4),
-            4.. => Pace::Wait(1),
-            2.. => Pace::Wait(0),
-            _ => Pace::Finish,
-        }
+        let ready: u64 = self.segments.ready.iter().map(|next| next.len).sum();
+        newest.limit() - newest.end.max(newest.start) + ready
     }
 
     /// Tells a running preparing how much time there is; called once a group.
     pub(super) fn set_pace(&self) {
-        if let Some(pace) = &self.work.preparing {
-            pace.set(self.pace());
-        }
+        let Some((pace, room)) = &self.work.preparing else {
+            return;
+        };
+        let filled = room.saturating_sub(self.room()) * 100 / (*room).max(1);
+        pace.set(match filled {
+            75.. if self.segments.ready.is_empty() => Pace::Finish,
+            percent => Pace::Filled(percent as u8),
+        });
     }
 
     /// Whether enough was appended since the last snapshot.

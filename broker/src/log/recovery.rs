@@ -163,7 +163,7 @@ async fn prepare_now<I: Io>(
     last_len: u64,
 ) -> Result<Segment, OpenError> {
     let len = next_len(options, last_len.min(options.first_segment_bytes / 2));
-    prepare(io, SegmentId(start), len, &Cell::new(Pace::Wait(0))).await?;
+    prepare(io, SegmentId(start), len, &Cell::new(Pace::Now)).await?;
     Ok(Segment::new(start, len))
 }
 

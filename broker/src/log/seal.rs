@@ -7,7 +7,7 @@ use super::group::records;
 use super::index::{Layout, Meta, Row, key_hash};
 use super::scan::SegmentReader;
 use super::segment::{FileId, Segment, SegmentId};
-use super::stored::{Stored, entry_of, keys_of};
+use super::stored::{Stored, entry_and_keys_of};
 use super::{Entry, Io, IoError, Position};
 use corelane_wire::record::Record;
 use std::collections::HashMap;
@@ -104,7 +104,7 @@ impl Building {
     }
 
     fn index(&mut self, record: &Record<'_>) {
-        let entry = entry_of(record);
+        let (entry, keys) = entry_and_keys_of(record);
         self.oldest_ms = self.oldest_ms.min(entry.store_ms);
         let (topic, queue_id, first) = (record.topic(), record.queue_id(), record.queue_offset());
         if !self.places.contains_key(topic) {
@@ -140,7 +140,7 @@ impl Building {
         }
         self.rows[at].1.push(entry);
         let offset = (entry.position - self.segment.start) as u32;
-        for key in keys_of(record) {
+        for key in keys {
             let hash = key_hash(record.topic(), key);
             self.keys[(hash >> 24) as usize].push((hash, offset));
         }

@@ -4,6 +4,7 @@
 //! one walk passes over both. Kinds from [`OWN_KINDS`] on are the log's own.
 
 use super::{Entry, Position};
+use corelane_wire::Text;
 use corelane_wire::properties::{java_hash, name};
 use corelane_wire::record::Record;
 
@@ -56,7 +57,20 @@ impl<'a> Stored<'a> {
 
 /// The consume queue's entry of a message.
 pub(super) fn entry_of(record: &Record<'_>) -> Entry {
-    let tag = record.properties().get(name::TAGS).map(|tag| tag.to_str());
+    entry_with(record, record.properties().get(name::TAGS))
+}
+
+/// The entry of a record and what it can be found by, with one look at its properties.
+pub(super) fn entry_and_keys_of<'a>(
+    record: &Record<'a>,
+) -> (Entry, impl Iterator<Item = &'a str> + use<'a>) {
+    let wanted = [name::TAGS, name::UNIQ_KEY, name::KEYS];
+    let [tag, unique, keys] = record.properties().find(wanted);
+    (entry_with(record, tag), keys_in(unique, keys))
+}
+
+fn entry_with(record: &Record<'_>, tag: Option<Text<'_>>) -> Entry {
+    let tag = tag.map(|tag| tag.to_str());
     Entry {
         position: record.physical_offset() as Position,
         store_ms: record.store_timestamp(),
@@ -68,6 +82,13 @@ pub(super) fn entry_of(record: &Record<'_>) -> Entry {
 /// What a message can be found by: its unique key and each of its keys, which blanks separate.
 pub(super) fn keys_of<'a>(record: &Record<'a>) -> impl Iterator<Item = &'a str> + use<'a> {
     let [unique, keys] = record.properties().find([name::UNIQ_KEY, name::KEYS]);
+    keys_in(unique, keys)
+}
+
+fn keys_in<'a>(
+    unique: Option<Text<'a>>,
+    keys: Option<Text<'a>>,
+) -> impl Iterator<Item = &'a str> + use<'a> {
     let keys = keys.and_then(|keys| keys.as_plain()).unwrap_or_default();
     unique
         .and_then(|unique| unique.as_plain())

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 /// A longer group goes through the ring: its transfer is time in which others can be served.
 const LONGEST_BYTES: usize = 128 << 10;
 /// While writes take longer than this, they go through the ring.
-const QUICK: Duration = Duration::from_micros(400);
+const QUICK: Duration = Duration::from_millis(2);
 /// After a slow write, so many go through the ring before another is tried.
-const AFTER_SLOW: u32 = 64;
+const AFTER_SLOW: u32 = 8;
 /// A worker that ends a write of the ring is let onto the core when a write is so old, and not more often.
 const YIELD_EVERY: Duration = Duration::from_micros(100);
 

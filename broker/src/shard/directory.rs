@@ -56,6 +56,8 @@ impl DataDirectory {
             path: path.to_owned(),
             cause,
         };
+        // A shard's thread opens files below it by their whole paths.
+        let path = &std::path::absolute(path).map_err(not_writable)?;
         fs::create_dir_all(path).map_err(not_writable)?;
         let lock = path.join("lock");
         let file = OpenOptions::new()
@@ -124,6 +126,17 @@ mod tests {
         drop(held);
         drop(DataDirectory::hold(&path).unwrap());
         fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn a_relative_path_is_made_absolute() {
+        let name = format!("corelane-relative-{}", std::process::id());
+        let held = DataDirectory::hold(Path::new(&name)).unwrap();
+        assert_eq!(
+            held.shard(0).unwrap(),
+            std::env::current_dir().unwrap().join(&name).join("shard-0")
+        );
+        fs::remove_dir_all(&name).unwrap();
     }
 
     #[test]

@@ -112,6 +112,9 @@ fn described(config: &Config) -> String {
         .collect()
 }
 
+/// One that is written next, and one more: making a file durable can take as long as filling a whole one.
+const SEGMENTS_AHEAD: usize = 2;
+
 fn log_options(config: &Config) -> LogOptions {
     let flush = match config.flush {
         Flush::Sync => FlushMode::Sync,
@@ -123,6 +126,7 @@ fn log_options(config: &Config) -> LogOptions {
     LogOptions {
         segment_bytes: config.segment_bytes,
         first_segment_bytes: defaults.first_segment_bytes.min(config.segment_bytes),
+        segments_ahead: SEGMENTS_AHEAD,
         buffer_bytes: config.log_buffer_bytes,
         tail_cache_bytes: config.tail_cache_bytes,
         max_group_bytes: config.max_group_bytes,

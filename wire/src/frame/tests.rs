@@ -338,3 +338,25 @@ proptest! {
         check::frame(&bytes);
     }
 }
+
+#[test]
+fn json_fields_are_the_same_however_many_there_are() {
+    for fields in [0, 1, 15, 16, 17, 40] {
+        let mut out = Vec::new();
+        let mut writer = FrameWriter::new(&mut out, &head(Serialization::Json));
+        for index in 0..fields {
+            writer.field(&format!("n\"{index}"), &format!("v\\{index}"));
+        }
+        writer.finish(0);
+        let frame = Frame::parse(&out).unwrap();
+        let read: Vec<_> = frame
+            .ext
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
+        let written: Vec<_> = (0..fields)
+            .map(|index| (format!("n\"{index}"), format!("v\\{index}")))
+            .collect();
+        assert_eq!(read, written);
+    }
+}

@@ -100,8 +100,15 @@ impl<'a> SendMessageRequest<'a> {
         let mut max_reconsume_times = None;
         let mut bname = None;
         for (name, value) in ext.raw_fields() {
-            let name = name.bytes();
-            let &[letter] = name.as_ref() else { continue };
+            let escaped;
+            let name = match name.plain() {
+                Some(name) => name,
+                None => {
+                    escaped = name.bytes();
+                    &escaped
+                }
+            };
+            let &[letter] = name else { continue };
             match letter {
                 b'a' => producer_group = FieldType::parse(value, "a")?,
                 b'b' => topic = FieldType::parse(value, "b")?,

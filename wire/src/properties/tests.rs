@@ -52,6 +52,7 @@ fn an_edit_takes_out_and_appends() {
     let received =
         Properties::from_plain("KEYS\x01k\x02WAIT\x01true\x02CLUSTER\x01old\x02TAGS\x01t");
     let edit = Edit {
+        ready: "",
         received,
         without: &["WAIT", "POP_CK"],
         append: &[("CLUSTER", "new"), ("TRACE_ON", "true")],
@@ -81,6 +82,7 @@ fn what_is_kept_whole_is_written_like_pair_by_pair() {
             .map(|(name, value)| format!("{name}\x01{value}\x02"))
             .collect();
         let edit = Edit {
+            ready: "",
             received: Properties::from_plain(received),
             without: &["x"],
             append: &[("y", "1")],

@@ -191,6 +191,7 @@ impl Engine {
             prepared_transaction_offset: record.prepared_transaction_offset(),
             body: record.body(),
             properties: Edit {
+                ready: "",
                 received: properties,
                 without: &[],
                 append,

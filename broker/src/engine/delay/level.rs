@@ -62,6 +62,7 @@ impl Engine {
             queue: turn.log.queue(SCHEDULE_TOPIC, index as i32),
             tags: message.tags.clone(),
             properties: Edit {
+                ready: "",
                 received: message.properties.received,
                 without: &without,
                 append: &append,

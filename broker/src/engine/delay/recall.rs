@@ -83,6 +83,7 @@ impl Engine {
             prepared_transaction_offset: 0,
             body: b"0",
             properties: Edit {
+                ready: "",
                 received: Properties::from_plain(""),
                 without: &[],
                 append: &append,

@@ -432,6 +432,7 @@ impl Engine {
             prepared_transaction_offset: record.prepared_transaction_offset(),
             body: record.body(),
             properties: Edit {
+                ready: "",
                 received: properties,
                 without: &[],
                 append: &[(property::TIMER_ROLL_TIMES, &times)],

@@ -229,6 +229,7 @@ impl Engine {
             prepared_transaction_offset: 0,
             body: record.body(),
             properties: Edit {
+                ready: "",
                 received,
                 without: &without,
                 append: &append,
@@ -237,6 +238,7 @@ impl Engine {
         if self.layout(&message).is_err() {
             // Properties that were just short enough: the message matters more than what we have to say of it.
             message.properties = Edit {
+                ready: "",
                 received,
                 without: &without,
                 append: &[],

@@ -228,6 +228,7 @@ impl Engine {
         let append = [(property::TRANSACTION_CHECK_TIMES, times.as_str())];
         let queue = self.system_queue(turn, DEAD_TOPIC);
         let properties = Edit {
+            ready: "",
             received: record.properties(),
             without: &[],
             append: &append,
@@ -288,6 +289,7 @@ fn checked_body(record: &Record<'_>, topic: &str, queue_id: i32, checks: u32) ->
         (property::TRANSACTION_CHECK_TIMES, times.as_str()),
     ];
     let properties = Edit {
+        ready: "",
         received: record.properties(),
         without: &[],
         append: &append,

@@ -147,6 +147,7 @@ impl Engine {
         let append = [(property::TRANSACTION_CHECK_TIMES, times.as_str())];
         let without = [property::REAL_TOPIC, property::REAL_QID];
         let properties = Edit {
+            ready: "",
             received: record.properties(),
             without: &without,
             append: &append,

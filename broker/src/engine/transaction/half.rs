@@ -48,6 +48,7 @@ impl Engine {
             (property::REAL_QID, &*real_queue),
         ]);
         let properties = Edit {
+            ready: "",
             received: message.properties.received,
             without: &NOT_IN_A_HALF_MESSAGE,
             append: &append,
@@ -72,6 +73,7 @@ impl Engine {
         let queue = self.half_queue(turn);
         let without = [property::TRANSACTION_CHECK_TIMES];
         let properties = Edit {
+            ready: "",
             received: record.properties(),
             without: &without,
             append: &[],
