@@ -99,8 +99,11 @@ impl Queue {
         (offset < part.first + i64::from(part.count)).then_some(part)
     }
 
+    /// There may be very many queues with little in them: they keep no room that they do not need.
     fn shrink(&mut self) {
-        if self.entries.capacity() > 64 && self.entries.capacity() / 4 > self.entries.len() {
+        if self.entries.is_empty() {
+            self.entries = VecDeque::new();
+        } else if self.entries.capacity() > 16 && self.entries.capacity() / 4 > self.entries.len() {
             self.entries.shrink_to(self.entries.len() * 2);
         }
     }
@@ -330,6 +333,35 @@ mod tests {
         queues.show_until(200);
         assert_eq!((queues.get(again).visible, queues.get(b).visible), (0, 1));
         assert_eq!(queues.len(), 2);
+    }
+
+    #[test]
+    fn a_queue_whose_entries_are_sealed_keeps_no_room_for_them() {
+        let mut queues = Queues::default();
+        let queue = queues.open("t", 0, 0);
+        for number in 0..50 {
+            queues.push(queue, number * 100 + 100, entry(number * 100, 1), true);
+        }
+        let row = |first, count, position| Row {
+            topic: "t".into(),
+            queue_id: 0,
+            slot: 0,
+            count,
+            first,
+            position,
+        };
+        let target = queues.get_mut(queue);
+        assert!(target.take_row(0, &row(0, 45, 0)));
+        assert!(
+            target.entries.capacity() <= 16,
+            "{}",
+            target.entries.capacity()
+        );
+        assert!(target.take_row(4_500, &row(45, 5, 4_500)));
+        assert_eq!(
+            (target.entries.capacity(), target.min(), target.base),
+            (0, 0, 50)
+        );
     }
 
     #[test]
