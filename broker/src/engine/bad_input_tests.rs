@@ -306,6 +306,8 @@ impl Bench {
         fields: &[(&str, &str)],
         body: &[u8],
     ) -> Option<Reply> {
+        self.host.close(self.client);
+        self.client = self.host.connect();
         let opaque = self.host.ask(self.client, code, fields, body);
         self.host.run();
         let mut reply = self.host.answer(self.client, opaque);
@@ -348,9 +350,6 @@ impl Bench {
 
     /// The connection is served, and nothing waits any more.
     fn is_well(&mut self, what: &str) {
-        if self.host.engine.clients.address(self.client).is_none() {
-            self.client = self.host.connect();
-        }
         let fields = [("topic", "SELF_TEST_TOPIC"), ("queueId", "0")];
         let reply = self
             .host
@@ -555,7 +554,9 @@ fn text_that_is_not_utf_8_is_refused_where_it_matters() {
                 .turn(|engine, turn| engine.handle(turn, client, &bytes))
                 .unwrap();
             bench.host.run();
-            let reply = bench.host.answer(client, 77).unwrap();
+            let what = format!("{} with {}", good.code, wrong.name);
+            let reply = bench.host.answer(client, 77);
+            let reply = reply.unwrap_or_else(|| panic!("{what} got no answer"));
             assert_ne!(reply.code, 0, "{} {}", good.code, wrong.name);
             assert!(reply.remark.contains(wrong.name), "{}", reply.remark);
         }

@@ -99,6 +99,25 @@ impl Queue {
         (offset < part.first + i64::from(part.count)).then_some(part)
     }
 
+    /// Takes the entry of the next record.
+    #[inline]
+    pub fn push(&mut self, entry: Entry) {
+        if self.entries.len() == self.entries.capacity() {
+            self.grow();
+        }
+        self.entries.push_back(entry);
+    }
+
+    /// Small steps while there is little in it, for the same reason as in `shrink`.
+    #[cold]
+    fn grow(&mut self) {
+        match self.entries.len() {
+            0 => self.entries.reserve_exact(4),
+            1..64 => self.entries.reserve_exact(8),
+            _ => {}
+        }
+    }
+
     /// There may be very many queues with little in them: they keep no room that they do not need.
     fn shrink(&mut self) {
         if self.entries.is_empty() {
@@ -117,6 +136,9 @@ pub(super) struct SavedQueue {
     pub born: Position,
     pub next: i64,
 }
+
+/// Room for records that are not visible yet, which is kept; only opening a log needs more.
+const MOST_WAITING: usize = 1 << 20;
 
 #[derive(Default)]
 pub(super) struct Queues {
@@ -230,11 +252,14 @@ impl Queues {
                 &mut self.changed,
             );
         }
+        if self.waiting.is_empty() && self.waiting.capacity() > MOST_WAITING {
+            self.waiting = VecDeque::new();
+        }
     }
 
     #[inline]
     fn show(target: &mut Queue, queue: QueueRef, entry: Entry, changed: &mut Vec<QueueRef>) {
-        target.entries.push_back(entry);
+        target.push(entry);
         target.visible += 1;
         if !target.changed {
             target.changed = true;

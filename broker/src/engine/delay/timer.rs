@@ -161,6 +161,9 @@ impl Timers {
                 }
             }
         }
+        if self.offset > 0 && !self.pending.contains(&self.cursor) {
+            self.reached(self.cursor + 1, 0);
+        }
         self.loaded = true;
     }
 
