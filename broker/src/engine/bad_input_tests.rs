@@ -517,7 +517,8 @@ fn json_bodies_with_extreme_members_are_answered() {
 #[test]
 fn text_that_is_not_utf_8_is_refused_where_it_matters() {
     let mut bench = Bench::new();
-    for good in GOOD {
+    // The binary form of a header has 16 bits for the code.
+    for good in GOOD.iter().filter(|good| i16::try_from(good.code).is_ok()) {
         let fields = good.fields();
         for wrong in fields
             .iter()
