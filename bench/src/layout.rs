@@ -71,6 +71,7 @@ pub fn lay_out(
                 broker: brokers[idler / threads % brokers.len()],
                 // Heartbeats are spread over the time between two.
                 first_ns: (connections.heartbeat.as_nanos() as f64 * part) as u64,
+                subscriber: None,
             });
         }
         for broker in brokers.iter().filter(|_| pulled) {

@@ -39,5 +39,6 @@ pub mod run;
 pub mod schedule;
 pub mod sizes;
 mod stamp;
+pub mod subscribers;
 pub mod template;
 mod worker;

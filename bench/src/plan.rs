@@ -54,6 +54,8 @@ pub struct Plan {
     pub drain: Duration,
     /// How often a connection that is only kept alive sends a heartbeat.
     pub heartbeat: Duration,
+    /// How often it commits the offsets of the queues that it consumes.
+    pub commit: Duration,
     /// Never wait in the kernel.
     pub spin: bool,
 }
@@ -79,6 +81,17 @@ pub struct Sending {
     pub stamped: bool,
     /// Spacing in an open loop.
     pub arrivals: Arrivals,
+    /// When messages are to be delivered, if not at once.
+    pub deliver: Option<Deliver>,
+}
+
+/// A span of time in which timers are due, at random.
+#[derive(Debug, Clone, Copy)]
+pub struct Deliver {
+    /// Its beginning, in milliseconds since 1970.
+    pub from_ms: u64,
+    /// Its length.
+    pub within_ms: u64,
 }
 
 /// What happens to messages that were pulled.
@@ -143,7 +156,7 @@ pub struct ProducerPlan {
 }
 
 /// A connection that only sends heartbeats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdlerPlan {
     /// Its number in the run.
     pub number: usize,
@@ -151,6 +164,19 @@ pub struct IdlerPlan {
     pub broker: usize,
     /// How long after the start its first heartbeat is due.
     pub first_ns: u64,
+    /// What it consumes, where it is a consumer.
+    pub subscriber: Option<Subscriber>,
+}
+
+/// A consumer that waits for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscriber {
+    /// Number of its group.
+    pub group: usize,
+    /// What the group subscribes to.
+    pub topics: Vec<String>,
+    /// The queues that are this member's, as numbers in [`Plan::queues`].
+    pub queues: Vec<usize>,
 }
 
 /// A connection that pulls.

@@ -9,7 +9,7 @@ use corelane_wire::header::send::SendMessageResponse;
 
 use crate::check::Checker;
 use crate::measure::{Recorder, Track};
-use crate::plan::{Plan, ProducerPlan};
+use crate::plan::{Deliver, Plan, ProducerPlan};
 use crate::random::Random;
 use crate::reply::Reply;
 use crate::schedule::Intended;
@@ -51,6 +51,7 @@ impl Templates {
                 tag: tag.cloned(),
                 keyed: sending.keys.is_some(),
                 unique: sending.unique,
+                timer: sending.deliver.is_some(),
             })
             .collect();
         let mut headers = vec![Vec::new(); plan.queues.len()];
@@ -131,6 +132,9 @@ pub struct Producer {
     turn: usize,
     seq: u64,
     keys: u64,
+    deliver: Option<Deliver>,
+    /// For the times of delivery.
+    random: Random,
     checked: bool,
 }
 
@@ -159,6 +163,8 @@ impl Producer {
             turn: producer.stream as usize,
             seq: 0,
             keys: plan.sending.keys.unwrap_or(0),
+            deliver: plan.sending.deliver,
+            random: Random::new(u64::from(plan.run) + u64::from(producer.stream)),
             checked,
         }
     }
@@ -217,6 +223,9 @@ impl Producer {
             },
             seq: self.seq,
             sent_ns: intended_ns,
+            deliver_ms: self.deliver.map_or(0, |deliver| {
+                deliver.from_ms + self.random.below(deliver.within_ms.max(1))
+            }),
         };
         self.seq += body.messages() as u64;
         push_send(out, &headers[turn % headers.len()], body, born, &values);

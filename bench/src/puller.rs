@@ -39,7 +39,7 @@ struct QueueState {
 
 impl Puller {
     /// A connection on which nothing was pulled yet.
-    pub fn new(plan: &Plan, puller: &PullerPlan) -> Self {
+    pub fn new(plan: &Plan, puller: &PullerPlan, group: &str) -> Self {
         let pulling = &plan.pulling;
         let queues: Vec<QueueState> = puller
             .queues
@@ -47,7 +47,7 @@ impl Puller {
             .map(|range| {
                 let queue = &plan.queues[range.queue];
                 let target = Target {
-                    group: &pulling.group,
+                    group,
                     topic: &queue.topic,
                     queue_id: queue.id,
                     broker_name: plan.brokers[queue.broker].name.as_deref(),

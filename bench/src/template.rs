@@ -31,6 +31,8 @@ pub struct Shape {
     pub keyed: bool,
     /// Whether it has the unique key that Java's clients give.
     pub unique: bool,
+    /// Whether it is delivered later; when is said when it is sent.
+    pub timer: bool,
 }
 
 impl Shape {
@@ -46,15 +48,19 @@ impl Shape {
         if let Some(tag) = &self.tag {
             properties::push(&mut out, name::TAGS, tag);
         }
+        if self.timer {
+            properties::push(&mut out, name::TIMER_DELIVER_MS, &"9".repeat(TIME_DIGITS));
+        }
         String::from_utf8_lossy(&out).into_owned()
     }
 }
 
-/// Where the keys of one message stand.
+/// Where the keys of one message stand, and the time of its delivery.
 #[derive(Debug, Clone, Copy, Default)]
 struct Keys {
     unique: Option<usize>,
     key: Option<usize>,
+    deliver: Option<usize>,
 }
 
 impl Keys {
@@ -68,6 +74,10 @@ impl Keys {
                 .keyed
                 .then(|| position(bytes, &[b'7'; KEY_DIGITS]))
                 .flatten(),
+            deliver: shape
+                .timer
+                .then(|| position(bytes, &[b'9'; TIME_DIGITS]))
+                .flatten(),
         }
     }
 
@@ -79,6 +89,9 @@ impl Keys {
         }
         if let Some(at) = self.key {
             put_digits(&mut bytes[at..at + KEY_DIGITS], values.key);
+        }
+        if let Some(at) = self.deliver {
+            put_digits(&mut bytes[at..at + TIME_DIGITS], values.deliver_ms);
         }
     }
 }
@@ -98,6 +111,8 @@ pub struct Values {
     pub seq: u64,
     /// The time for the stamp.
     pub sent_ns: u64,
+    /// When a timer is due, in milliseconds since 1970.
+    pub deliver_ms: u64,
 }
 
 /// The time of birth as text, made once a turn.
@@ -152,6 +167,7 @@ impl SendHeader {
             tag: shape.tag.clone().filter(|_| !is_batch),
             keyed: shape.keyed && !is_batch,
             unique: shape.unique,
+            timer: shape.timer && !is_batch,
         };
         let properties = shape.properties();
         let mut bytes = Vec::new();
@@ -179,6 +195,7 @@ impl SendHeader {
         let keys = Keys {
             unique: found.unique.map(|at| properties_at + at),
             key: found.key.map(|at| properties_at + at),
+            deliver: found.deliver.map(|at| properties_at + at),
         };
         Self {
             opaque: Opaque::find(&bytes, serialization),
@@ -467,6 +484,7 @@ mod tests {
             tag: Some("red".to_owned()),
             keyed: true,
             unique: true,
+            timer: true,
         }
     }
 
@@ -478,6 +496,7 @@ mod tests {
             key: 42,
             seq: 9,
             sent_ns: 77,
+            deliver_ms: 1_795_251_999_000,
         }
     }
 
@@ -521,7 +540,12 @@ mod tests {
                 assert_eq!(send.born_timestamp, 1_795_251_370_884);
                 assert_eq!(send.batch, Some(false));
                 let unique = "00000000000000AB000000000000CDEF";
-                check_message(Properties::from_text(send.properties.unwrap()), unique);
+                let properties = Properties::from_text(send.properties.unwrap());
+                check_message(properties, unique);
+                assert_eq!(
+                    properties.get(name::TIMER_DELIVER_MS).unwrap(),
+                    *"1795251999000"
+                );
                 assert_eq!(frame.body.len(), 100);
                 let stamp = stamp::read(frame.body).unwrap();
                 assert!(stamp::is_whole(frame.body, &stamp));

@@ -85,6 +85,8 @@ struct Worker<'a> {
     idlers: Vec<(usize, Idler)>,
     /// Idlers in the order of their next heartbeat.
     heartbeats: VecDeque<(u64, usize)>,
+    /// Those that consume, in the order of their next commit.
+    commits: VecDeque<(u64, usize)>,
     templates: Templates,
     recorder: Recorder,
     checker: Checker,
@@ -165,7 +167,7 @@ impl Connected {
         for puller in &thread.pullers {
             let socket = add(puller.broker, PULLER_INBOX_BYTES)?;
             roles.push(Role::Puller(pullers.len()));
-            pullers.push((socket, Puller::new(plan, puller)));
+            pullers.push((socket, Puller::new(plan, puller, &plan.pulling.group)));
         }
         let mut idlers = Vec::new();
         for idler in &thread.idlers {
@@ -202,6 +204,16 @@ impl<'a> Worker<'a> {
             .map(|(at, idler)| (window.start_ns + idler.first_ns, at))
             .collect();
         heartbeats.sort_unstable();
+        let commit_ns = plan.commit.as_nanos() as u64;
+        let mut commits: Vec<(u64, usize)> = heartbeats
+            .iter()
+            .filter(|(_, at)| connected.idlers[*at].1.consumes())
+            .map(|(due_ns, at)| {
+                let phase_ns = (due_ns - window.start_ns) % commit_ns.max(1);
+                (window.start_ns + commit_ns + phase_ns, *at)
+            })
+            .collect();
+        commits.sort_unstable();
         let mut checker = Checker::default();
         if plan.pulling.reading.checks() {
             for range in thread.pullers.iter().flat_map(|puller| &puller.queues) {
@@ -219,6 +231,7 @@ impl<'a> Worker<'a> {
             pullers: connected.pullers,
             idlers: connected.idlers,
             heartbeats: heartbeats.into(),
+            commits: commits.into(),
             recorder: Recorder::new(window, slices),
             checker,
             schedule,
@@ -379,6 +392,21 @@ impl<'a> Worker<'a> {
             let interval_ns = self.plan.heartbeat.as_nanos() as u64;
             self.heartbeats.push_back((due_ns + interval_ns, at));
         }
+        sent | self.send_commits(now_ns)
+    }
+
+    fn send_commits(&mut self, now_ns: u64) -> bool {
+        let mut sent = false;
+        while let Some((due_ns, at)) = self.commits.pop_front_if(|(due_ns, _)| *due_ns <= now_ns) {
+            let (socket, idler) = &self.idlers[at];
+            if self.sockets.is_closed(*socket) {
+                continue;
+            }
+            idler.commit(self.sockets.out(*socket));
+            sent = true;
+            let interval_ns = self.plan.commit.as_nanos() as u64;
+            self.commits.push_back((due_ns + interval_ns, at));
+        }
         sent
     }
 
@@ -412,6 +440,7 @@ impl<'a> Worker<'a> {
         };
         let now_ns = self.plan.clock.now_ns();
         let mut taken = 0;
+        let mut next = Vec::new();
         loop {
             let unread = &self.sockets.inbox(socket)[taken..];
             let broken = |error: FrameError| {
@@ -435,17 +464,28 @@ impl<'a> Worker<'a> {
                     &mut self.recorder,
                     &mut self.checker,
                 ),
-                Role::Idler(at) => self.idlers[at].1.reply(&reply, now_ns, &mut self.recorder),
+                Role::Idler(at) => self.idlers[at]
+                    .1
+                    .reply(
+                        &reply,
+                        frame,
+                        now_ns,
+                        &mut self.recorder,
+                        &mut self.checker,
+                        &mut next,
+                    )
+                    .map_err(broken_messages)?,
                 Role::Puller(at) => self.pullers[at]
                     .1
                     .reply(&reply, frame, now_ns, &mut self.recorder, &mut self.checker)
-                    .map_err(|error| {
-                        BenchError::Settings(format!("broken messages in a pull's answer: {error}"))
-                    })?,
+                    .map_err(broken_messages)?,
             };
             self.unexpected += u64::from(!expected);
         }
         self.sockets.take(socket, taken);
+        if !next.is_empty() {
+            self.sockets.out(socket).append(&mut next);
+        }
         Ok(())
     }
 
@@ -472,4 +512,8 @@ impl<'a> Worker<'a> {
             finished_ns: now_ns,
         }
     }
+}
+
+fn broken_messages(error: String) -> BenchError {
+    BenchError::Settings(format!("broken messages in a pull's answer: {error}"))
 }

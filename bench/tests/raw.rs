@@ -93,6 +93,7 @@ fn measure(load: Load) -> Outcome {
             unique: true,
             stamped: true,
             arrivals: Arrivals::Poisson,
+            deliver: None,
         },
         pulling: Pulling {
             group: String::new(),
@@ -107,6 +108,7 @@ fn measure(load: Load) -> Outcome {
         warm_up: Duration::from_millis(50),
         duration: Duration::from_millis(500),
         heartbeat: Duration::from_millis(200),
+        commit: Duration::from_secs(5),
         drain: Duration::from_secs(10),
         spin: false,
     };

@@ -12,6 +12,7 @@ use corelane_wire::body::{
 };
 use corelane_wire::code::{request, response};
 use corelane_wire::fastjson::BodyError;
+use corelane_wire::header::group::DeleteSubscriptiongroupRequest;
 use corelane_wire::header::nameserver::{DeleteTopicInNamesrvRequest, GetRouteinfoByTopicRequest};
 use corelane_wire::header::topic::{
     DeleteTopicInBrokerRequest, GetTopicStatsInfoRequest, UpdateAndCreateTopicRequest,
@@ -281,6 +282,45 @@ impl Cluster {
             offsets.extend(stats.offset_table);
         }
         Ok(offsets)
+    }
+
+    /// Creates or changes a consumer group on all masters of a cluster, or of all clusters.
+    pub fn put_group(
+        &mut self,
+        group: &SubscriptionGroupConfig,
+        cluster: Option<&str>,
+    ) -> Result<Vec<Broker>, ClientError> {
+        let body = group.to_json();
+        let masters = self.masters(cluster)?;
+        for broker in &masters {
+            self.at(&broker.address, |connection, timeout| {
+                let code = request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP;
+                connection
+                    .request(code, no_fields, &body, timeout)
+                    .map(drop)
+            })?;
+        }
+        Ok(masters)
+    }
+
+    /// Deletes a consumer group from all masters of a cluster or of all clusters, with or without its offsets.
+    pub fn delete_group(
+        &mut self,
+        group: &str,
+        clean_offset: bool,
+        cluster: Option<&str>,
+    ) -> Result<Vec<Broker>, ClientError> {
+        let header = DeleteSubscriptiongroupRequest {
+            group_name: group.into(),
+            clean_offset,
+        };
+        let masters = self.masters(cluster)?;
+        for broker in &masters {
+            let write = |writer: &mut FrameWriter<'_>| header.encode(writer);
+            let code = request::DELETE_SUBSCRIPTIONGROUP;
+            self.ask(&broker.address, code, write, |_| Ok(()))?;
+        }
+        Ok(masters)
     }
 
     /// The consumer groups of all masters, with the brokers that have them.

@@ -71,6 +71,54 @@ impl Shell {
 }
 
 #[test]
+fn groups_are_made_changed_shown_and_deleted() {
+    let cluster = Cluster::start(&Options::new().shards(2));
+    let shell = Shell::of(&cluster);
+    let create = ["group", "create", "billing", "--retries", "5"];
+    let made = &shell.json(&create)[0];
+    assert_eq!(made["brokers"].as_array().map(Vec::len), Some(2), "{made}");
+    let shown = |key: &str| {
+        let rows = shell.json(&["group", "describe", "billing"]);
+        let row = rows.iter().find(|row| row["key"] == key);
+        row.unwrap_or_else(|| panic!("no {key}"))["value"].clone()
+    };
+    assert_eq!(
+        (shown("retries"), shown("retry-delays")),
+        (5.into(), "levels".into())
+    );
+    let update = [
+        "group",
+        "update",
+        "billing",
+        "--retry-delays",
+        "1s,1m",
+        "--enabled",
+        "false",
+    ];
+    shell.prints(&update, "");
+    assert_eq!(
+        (shown("retries"), shown("enabled")),
+        (5.into(), false.into())
+    );
+    assert_eq!(shown("retry-delays"), Value::from("1000ms,60000ms"));
+    let listed = |name: &str| {
+        shell
+            .json(&["group", "list"])
+            .iter()
+            .any(|row| row["group"] == name)
+    };
+    assert!(listed("billing"));
+    shell.prints(&["group", "delete", "billing"], "");
+    assert!(!listed("billing"));
+    for gone in [
+        &["group", "delete", "billing"][..],
+        &["group", "update", "billing"],
+    ] {
+        assert!(shell.fails(gone).contains("group billing does not exist"));
+    }
+}
+
+#[test]
 fn lines_go_in_and_come_out() {
     let cluster = Cluster::start(&Options::new().shards(2));
     let shell = Shell::of(&cluster);

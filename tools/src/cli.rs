@@ -66,7 +66,7 @@ Examples:
     #[command(subcommand)]
     Topic(TopicCommand),
 
-    /// List consumer groups
+    /// Create, change, list, describe and delete consumer groups
     #[command(subcommand)]
     Group(GroupCommand),
 
@@ -254,8 +254,125 @@ Examples:
     },
 }
 
+/// What a group may have; what is not said stays as it is, or has its default.
+#[derive(Args, Default)]
+pub struct GroupArgs {
+    /// How often a message may be consumed in vain before it is a dead letter
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=100_000))]
+    pub retries: Option<i32>,
+
+    /// How long messages wait before they come again: levels, 5s..2h*2 (growing), or 1s,5s,1m
+    #[arg(long, value_name = "DELAYS", value_parser = crate::group::retry_delays)]
+    pub retry_delays: Option<crate::group::RetryDelays>,
+
+    /// Queues of the topic from which they come again; with 0 they do not
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=1_024))]
+    pub retry_queues: Option<i32>,
+
+    /// Whether the group may consume
+    #[arg(long, value_name = "true|false")]
+    pub enabled: Option<bool>,
+
+    /// Whether each of its consumers may get all messages
+    #[arg(long, value_name = "true|false")]
+    pub broadcast: Option<bool>,
+
+    /// Whether a queue is popped by one consumer at a time
+    #[arg(long, value_name = "true|false")]
+    pub orderly: Option<bool>,
+
+    /// Whether consumers are told when others come and go
+    #[arg(long, value_name = "true|false")]
+    pub notify: Option<bool>,
+
+    /// How long consuming a message may take, as old clients are told
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=100_000))]
+    pub timeout_minutes: Option<i32>,
+
+    /// An attribute; may be given often
+    #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub attributes: Vec<(String, String)>,
+
+    /// On the brokers of this cluster only
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+}
+
 #[derive(Subcommand)]
 pub enum GroupCommand {
+    /// Create a consumer group; one that exists gets the defaults of what is not said
+    #[command(after_help = "\
+Examples:
+  corelane group create billing
+  corelane group create billing --retries 5 --retry-delays 1s,10s,1m")]
+    Create {
+        /// Its name
+        group: String,
+
+        #[command(flatten)]
+        has: Box<GroupArgs>,
+
+        #[command(flatten)]
+        at: ClusterArgs,
+
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Change a consumer group
+    #[command(after_help = "\
+Example:
+  corelane group update billing --enabled false")]
+    Update {
+        /// Its name
+        group: String,
+
+        #[command(flatten)]
+        has: Box<GroupArgs>,
+
+        #[command(flatten)]
+        at: ClusterArgs,
+
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Show what a consumer group may do
+    Describe {
+        /// Its name
+        group: String,
+
+        #[command(flatten)]
+        at: ClusterArgs,
+
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Delete a consumer group, its offsets, and what it would consume again; not its dead letters
+    Delete {
+        /// Its name
+        group: String,
+
+        /// Keep its offsets
+        #[arg(long)]
+        keep_offsets: bool,
+
+        /// From the brokers of this cluster only
+        #[arg(long, value_name = "NAME")]
+        cluster: Option<String>,
+
+        #[command(flatten)]
+        at: ClusterArgs,
+
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+
     /// List the consumer groups
     List {
         #[command(flatten)]

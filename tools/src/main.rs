@@ -13,6 +13,7 @@ mod cli;
 mod config;
 mod consume;
 mod dump;
+mod group;
 mod keys;
 mod message;
 mod output;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::FromArgMatches;
 
-use cli::{Cli, Command, GroupCommand};
+use cli::{Cli, Command};
 use output::{Failure, Output};
 
 fn main() -> ExitCode {
@@ -44,7 +45,7 @@ fn run(command: Command, matches: &clap::ArgMatches) -> ExitCode {
         Command::Start(args) => serve::start(&args, &keys::flags(matches)),
         Command::Nameserver(args) => serve::nameserver(&args, &keys::flags(matches)),
         Command::Topic(command) => topic::run(command),
-        Command::Group(GroupCommand::List { at, json }) => topic::list_groups(&at, json),
+        Command::Group(command) => group::run(command),
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),
         Command::Dump(args) => dump::run(&args),

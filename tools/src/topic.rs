@@ -1,11 +1,11 @@
-//! `corelane topic` and `corelane group`: the administration of a cluster.
+//! `corelane topic`: the topics of a cluster.
 
 use corelane_client::cluster::Broker;
 use corelane_wire::body::TopicConfig;
 use corelane_wire::code::perm;
 use serde_json::json;
 
-use crate::cli::{ClusterArgs, TopicCommand};
+use crate::cli::TopicCommand;
 use crate::output::{Failure, Output};
 
 /// Runs one of the commands about topics.
@@ -87,23 +87,6 @@ pub fn run(command: TopicCommand) -> Result<(), Failure> {
             Output::new(json).record(&json!({ "topic": topic, "brokers": list(&brokers) }), &line)
         }
     }
-}
-
-/// Prints the consumer groups.
-pub fn list_groups(at: &ClusterArgs, json: bool) -> Result<(), Failure> {
-    let groups = at.open()?.groups()?;
-    let rows: Vec<_> = groups
-        .iter()
-        .map(|(name, (config, brokers))| {
-            [
-                json!(name),
-                json!(config.retry_max_times),
-                json!(config.consume_enable),
-                json!(brokers.join(" ")),
-            ]
-        })
-        .collect();
-    Output::new(json).table(["group", "retries", "enabled", "brokers"], &rows)
 }
 
 fn permission(text: &str) -> i32 {

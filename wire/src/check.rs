@@ -340,6 +340,49 @@ pub fn bodies(json: &[u8]) {
     }
 }
 
+/// What clients say of themselves and of what they want: heartbeats, subscriptions, checks.
+pub fn heartbeat(json: &[u8]) {
+    stable_bodies!(json, (), HeartbeatData ConsumerData ProducerData SubscriptionData CheckClientRequestBody);
+}
+
+/// Lists of queues that are locked and unlocked.
+pub fn locks(json: &[u8]) {
+    stable_bodies!(json, (), LockBatchRequestBody LockBatchResponseBody UnlockBatchRequestBody);
+}
+
+/// Lists of acknowledgements. The bits of one are as many as its text has room for.
+pub fn acks(json: &[u8]) {
+    stable_bodies!(json, (), BatchAckMessageRequestBody);
+    if let Ok(body) = BatchAckMessageRequestBody::from_json(json) {
+        for ack in &body.acks {
+            let bits: Vec<usize> = ack.bit_set.iter().collect();
+            assert!(bits.iter().all(|bit| *bit < json.len() * 8));
+            assert_eq!(
+                bits.iter()
+                    .copied()
+                    .collect::<BitSet>()
+                    .iter()
+                    .collect::<Vec<_>>(),
+                bits
+            );
+        }
+    }
+}
+
+/// Tables of offsets, whose keys are numbers or queues.
+pub fn offsets(json: &[u8]) {
+    stable_bodies!(json, (), ResetOffsetBody GetConsumerStatusBody);
+    for keys in [Keys::Quoted, Keys::Bare] {
+        stable_bodies!(json, (keys), ConsumerOffsetSerializeWrapper DelayOffsetSerializeWrapper QueryCorrectionOffsetBody);
+    }
+}
+
+/// Tables and lists of topics and of groups, as tools send them.
+pub fn configs(json: &[u8]) {
+    stable_bodies!(json, (), TopicConfig CreateTopicListRequestBody SubscriptionGroupConfig SubscriptionGroupList);
+    stable_bodies!(json, (), QueryAssignmentRequestBody SetMessageRequestModeRequestBody KvTable);
+}
+
 /// The compressed form of a registration never inflates beyond its bound, whatever it holds.
 pub fn register_body(bytes: &[u8]) {
     for version in [400, 513] {

@@ -151,6 +151,14 @@ pub struct LoadArgs {
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub tags: Vec<String>,
 
+    /// Send timers, which are due so long after the start
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "batch")]
+    pub deliver_after: Option<Duration>,
+
+    /// Spread the times at which timers are due over this time, at random
+    #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = duration, requires = "deliver_after")]
+    pub deliver_within: Duration,
+
     /// Leave out the unique key that Java's clients give each message, and the stamp in the body that says when it was sent
     #[arg(long)]
     pub bare: bool,
@@ -259,6 +267,10 @@ pub struct ConnectionsArgs {
     /// How often each sends a heartbeat
     #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = duration)]
     pub heartbeat: Duration,
+
+    /// Let them be consumers in so many groups: they wait for messages of all queues and commit their offsets
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub groups: Option<usize>,
 
     #[command(flatten)]
     pub target: TargetArgs,

@@ -13,13 +13,14 @@ use crate::error::BenchError;
 use crate::find_max::find_max;
 use crate::layout::{Connections, lay_out};
 use crate::outcome::Outcome;
-use crate::plan::{Plan, PullRange, Pulling, Reading, Sending, ThreadPlan};
+use crate::plan::{Deliver, Plan, PullRange, Pulling, Reading, Sending, ThreadPlan};
 use crate::replay;
 use crate::report;
 use crate::run::run;
 use crate::schedule::Segment;
 use crate::sizes::Sizes;
 use crate::stamp::STAMP_BYTES;
+use crate::subscribers::subscribe;
 use crate::template::PullLimits;
 
 /// How long a broker may hold a pull, as Java's clients ask for.
@@ -27,6 +28,9 @@ const SUSPEND_MS: i64 = 15_000;
 
 /// How often Java's clients send a heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// How often Java's clients commit offsets.
+const COMMIT: Duration = Duration::from_secs(5);
 
 pub fn send(args: &SendArgs) -> Result<bool, BenchError> {
     let cluster = wanted(&args.target).find()?;
@@ -104,8 +108,10 @@ pub fn soak(args: &SoakArgs) -> Result<bool, BenchError> {
 
 pub fn connections(args: &ConnectionsArgs) -> Result<bool, BenchError> {
     let mut wanted = wanted(&args.target);
-    // Queues matter only for finding the brokers.
-    wanted.queues = 1;
+    if args.groups.is_none() {
+        // Queues matter only for finding the brokers.
+        wanted.queues = 1;
+    }
     let cluster = wanted.find()?;
     let mut plan = plan(
         &args.target,
@@ -123,7 +129,10 @@ pub fn connections(args: &ConnectionsArgs) -> Result<bool, BenchError> {
         idlers: args.connections,
         heartbeat: args.heartbeat,
     };
-    let threads = threads(&cluster, &args.run, None, &[], connections)?;
+    let mut threads = threads(&cluster, &args.run, None, &[], connections)?;
+    if let Some(groups) = args.groups {
+        subscribe(&mut threads, &cluster.queues, groups);
+    }
     finish(
         run("connections", &plan, &threads, args.output.quiet)?,
         &args.output,
@@ -267,6 +276,10 @@ fn plan(
             unique: !load.bare,
             stamped: reading != Reading::Count || !load.bare && load.size.min() >= STAMP_BYTES,
             arrivals: load.arrivals,
+            deliver: load.deliver_after.map(|after| Deliver {
+                from_ms: clock.now_ns() / 1_000_000 + after.as_millis() as u64,
+                within_ms: load.deliver_within.as_millis() as u64,
+            }),
         },
         None => Sending {
             group: String::new(),
@@ -278,6 +291,7 @@ fn plan(
             unique: false,
             stamped: false,
             arrivals: Default::default(),
+            deliver: None,
         },
     };
     let limits = PullLimits {
@@ -307,6 +321,7 @@ fn plan(
         warm_up: settings.warm_up,
         duration: settings.duration,
         heartbeat: HEARTBEAT,
+        commit: COMMIT,
         drain: settings.drain,
         spin: settings.spin,
     }

@@ -56,8 +56,9 @@ Example:
 
     /// Keep many connections alive
     #[command(after_help = "\
-Example:
-  corelane bench connections --connections 10000 --duration 2m")]
+Examples:
+  corelane bench connections --connections 10000 --duration 2m
+  corelane bench connections --groups 1000 --topics 6250 --queues 8     consumers that wait at 50,000 queues of each broker")]
     Connections(Box<ConnectionsArgs>),
 
     /// Send with the rates and sizes of a recording

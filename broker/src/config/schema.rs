@@ -255,6 +255,10 @@ schema! {
         max_held_pulls: usize = 100_000, count(1, 10_000_000), AtRestart;
         /// Half messages whose transaction has not ended; one more is answered SYSTEM_BUSY.
         max_pending_transactions: usize = 1_000_000, count(1, 100_000_000), AtRestart;
+        /// Pops whose messages are not all acknowledged, about 250 bytes each; beyond it pops find nothing.
+        max_pop_checkpoints: usize = 200_000, count(1, 100_000_000), AtRestart;
+        /// The same of one group and queue.
+        max_queue_pop_checkpoints: usize = 10_000, count(1, 100_000_000), AtRestart;
     }
 }
 

@@ -6,13 +6,13 @@ use std::rc::Rc;
 
 use corelane_wire::ExtHeader;
 use corelane_wire::body::{CheckClientRequestBody, ConsumerData, ConsumerList, HeartbeatData};
-use corelane_wire::code::{perm, request, response};
+use corelane_wire::code::{request, response};
 use corelane_wire::header::client::{GetConsumerListByGroupRequest, UnregisterClientRequest};
 
 use super::client::{Client, ConsumerGroup, Membership, Subscription};
 use super::filter::Filter;
-use super::turn::{Connection, Effect, Refusal, Request, Turn};
-use super::{Engine, group, name, topic};
+use super::turn::{Connection, Refusal, Request, Turn};
+use super::{Engine, group, name};
 
 /// Subscriptions of one group, at most.
 const MAX_SUBSCRIPTIONS: usize = 10_000;
@@ -173,17 +173,10 @@ impl Engine {
             .groups
             .get(group_name)
             .map_or(0, |config| config.retry_queue_nums);
-        if queues <= 0 || self.topics.get(&retry_topic).is_some() {
+        if queues <= 0 {
             return Ok(());
         }
-        self.put_topic(
-            turn,
-            topic::config(&retry_topic, queues, perm::READ | perm::WRITE),
-        )?;
-        turn.out.effect(Effect::Register {
-            version: self.topics.version(),
-        });
-        Ok(())
+        self.ensure_group_topic(turn, &retry_topic, queues, false)
     }
 
     /// UNREGISTER_CLIENT 35.

@@ -126,6 +126,13 @@ impl HeldReplies {
         self.queue.len()
     }
 
+    /// How long the answer that waits longest has waited for the log.
+    pub fn oldest_ms(&self, mono_ms: i64) -> i64 {
+        self.queue
+            .front()
+            .map_or(0, |held| mono_ms - held.since_mono_ms)
+    }
+
     /// How long answers waited for the log.
     pub fn waits(&self) -> &Waits {
         &self.waits

@@ -66,6 +66,19 @@ impl QueueLocks {
             self.by_group.remove(group);
         }
     }
+
+    /// Forgets a group.
+    pub fn remove_group(&mut self, group: &str) {
+        self.by_group.remove(group);
+    }
+
+    /// Forgets a topic in all groups.
+    pub fn remove_topic(&mut self, topic: &str) {
+        for locks in self.by_group.values_mut() {
+            locks.retain(|(locked, _), _| locked != topic);
+        }
+        self.by_group.retain(|_, locks| !locks.is_empty());
+    }
 }
 
 impl Engine {

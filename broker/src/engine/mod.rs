@@ -13,6 +13,9 @@
 //! [`Engine::deadline_mono_ms`] has come.
 
 mod admin;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod bad_input_tests;
 mod calls;
 pub mod client;
 #[cfg(test)]
@@ -217,9 +220,21 @@ impl Engine {
         bytes: &[u8],
         may_hold: bool,
     ) {
-        if let Ok(frame) = Frame::parse(bytes) {
-            self.dispatch_frame(turn, connection, bytes, &frame, may_hold);
+        let Ok(frame) = Frame::parse(bytes) else {
+            return;
+        };
+        // Nobody is there to take the messages; what was asked to be done is done nevertheless.
+        let takes = matches!(
+            frame.code,
+            request::PULL_MESSAGE
+                | request::LITE_PULL_MESSAGE
+                | request::POP_MESSAGE
+                | request::NOTIFICATION
+        );
+        if takes && self.clients.address(connection).is_none() {
+            return;
         }
+        self.dispatch_frame(turn, connection, bytes, &frame, may_hold);
     }
 
     fn dispatch_frame(

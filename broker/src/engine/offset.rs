@@ -95,7 +95,7 @@ impl Offsets {
         let Some(queues) = topics.get_mut(topic) else {
             return;
         };
-        queues.remove(&queue_id);
+        self.count -= usize::from(queues.remove(&queue_id).is_some());
         if queues.is_empty() {
             topics.remove(topic);
         }
@@ -109,7 +109,7 @@ impl Offsets {
         let Some(topics) = self.by_group.get_mut(group) else {
             return;
         };
-        topics.remove(topic);
+        self.count -= topics.remove(topic).map_or(0, |queues| queues.len());
         if topics.is_empty() {
             self.by_group.remove(group);
         }
@@ -153,5 +153,38 @@ impl Offsets {
             .map(BTreeMap::len)
             .sum::<usize>();
         self.dirty.retain(|(dirty, _)| dirty != group);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_count_is_what_is_there() {
+        let mut offsets = Offsets::default();
+        for group in ["g", "h", "i"] {
+            for queue_id in 0..4 {
+                offsets.commit(group, "t", queue_id, 1);
+                offsets.commit(group, "u", queue_id, 1);
+            }
+        }
+        let counted = |offsets: &Offsets| {
+            let there: usize = offsets.iter().map(|(_, _, queues)| queues.len()).sum();
+            assert_eq!(offsets.count(), there);
+            there
+        };
+        assert_eq!(counted(&offsets), 24);
+        offsets.forget_queue("g", "t", 0);
+        offsets.forget_queue("g", "t", 0);
+        assert_eq!(counted(&offsets), 23);
+        offsets.forget("g", "t");
+        assert_eq!(counted(&offsets), 20);
+        offsets.remove_group("h");
+        assert_eq!(counted(&offsets), 12);
+        offsets.remove_topic("u");
+        assert_eq!(counted(&offsets), 4);
+        offsets.forget("i", "t");
+        assert_eq!(counted(&offsets), 0);
     }
 }

@@ -4,7 +4,9 @@
 //! group has failed too often. It keeps the id of its first self and the topic that it came from.
 
 use corelane_wire::ExtHeader;
-use corelane_wire::body::{GroupRetryPolicy, GroupRetryPolicyType, SubscriptionGroupConfig};
+use corelane_wire::body::{
+    GroupRetryPolicy, GroupRetryPolicyType, SubscriptionGroupConfig, TopicConfig,
+};
 use corelane_wire::code::{perm, response};
 use corelane_wire::header::send::ConsumerSendMsgBackRequest;
 use corelane_wire::message_id::OffsetId;
@@ -185,22 +187,31 @@ impl Engine {
         )
     }
 
-    /// A topic of a group's own, made where it is missing.
-    fn ensure_group_topic(
+    /// A topic of a group's own, made where it is missing, and given more queues where the group has more now: what is sent
+    /// to a queue that consumers do not see would never be consumed.
+    pub(super) fn ensure_group_topic(
         &mut self,
         turn: &mut Turn<'_>,
         name: &str,
         queues: i32,
         unit: bool,
     ) -> Result<(), Refusal> {
-        if self.topics.get(name).is_none() {
-            let mut config = topic::config(name, queues, perm::READ | perm::WRITE);
-            config.topic_sys_flag = if unit { UNIT_SUB } else { 0 };
-            self.put_topic(turn, config)?;
-            turn.out.effect(Effect::Register {
-                version: self.topics.version(),
-            });
-        }
+        let config = match self.topics.get(name) {
+            None => TopicConfig {
+                topic_sys_flag: if unit { UNIT_SUB } else { 0 },
+                ..topic::config(name, queues, perm::READ | perm::WRITE)
+            },
+            Some(known) if queues > 1 && known.config.read_queue_nums < queues => TopicConfig {
+                read_queue_nums: queues,
+                write_queue_nums: queues,
+                ..known.config.clone()
+            },
+            Some(_) => return Ok(()),
+        };
+        self.put_topic(turn, config)?;
+        turn.out.effect(Effect::Register {
+            version: self.topics.version(),
+        });
         Ok(())
     }
 }
@@ -295,6 +306,32 @@ mod tests {
                 .code,
             response::SUCCESS
         );
+    }
+
+    #[test]
+    fn a_group_that_gets_more_retry_queues_can_consume_from_them() {
+        let (mut shard, connection) = start();
+        send(&mut shard, connection, "body", &[]);
+        let position = shard.stored("t", 0)[0].position;
+        let retry = |shard: &mut SimShard, queues: i32| {
+            let config = SubscriptionGroupConfig {
+                group_name: "g".to_owned(),
+                retry_queue_nums: queues,
+                ..SubscriptionGroupConfig::default()
+            };
+            put_group(shard, connection, &config);
+            let back = send_back(shard, connection, position, "1", None);
+            assert_eq!(back.code, response::SUCCESS);
+            let code = request::GET_TOPIC_CONFIG;
+            let fields = |fields: &mut FrameWriter<'_>| fields.field("topic", "%RETRY%g");
+            let answer = shard.call(connection, code, fields, &[]).unwrap();
+            TopicConfig::from_json(&answer.body)
+                .unwrap()
+                .read_queue_nums
+        };
+        assert_eq!(retry(&mut shard, 1), 1);
+        assert_eq!(retry(&mut shard, 4), 4);
+        assert_eq!(retry(&mut shard, 2), 4);
     }
 
     #[test]

@@ -68,6 +68,10 @@ pub struct Settings {
     pub transaction_check_max: u32,
     /// Half messages that wait for the end of their transaction.
     pub max_pending_transactions: usize,
+    /// Pops whose messages are not all acknowledged; beyond it pops find nothing.
+    pub max_pop_checkpoints: usize,
+    /// The same of one group and queue.
+    pub max_queue_pop_checkpoints: usize,
     /// Everything that the configuration says, as `key=value`; what GET_BROKER_CONFIG answers.
     pub described: String,
 }

@@ -140,6 +140,7 @@ impl Engine {
     /// Forgets what groups have to do with a topic that is no more.
     fn forget_topic(&mut self, topic: &str) {
         self.pops.remove_topic(topic);
+        self.locks.remove_topic(topic);
         self.offsets.remove_topic(topic);
         self.pulled.remove_topic(topic);
         self.resets.remove_topic(topic);
@@ -157,6 +158,7 @@ impl Engine {
     /// Forgets what belongs to a group beside its offsets.
     fn forget_group(&mut self, group: &str) {
         self.pops.remove_group(group);
+        self.locks.remove_group(group);
         self.forbidden.remove_group(group);
         self.stats.remove_group(group);
     }

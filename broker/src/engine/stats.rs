@@ -218,6 +218,8 @@ struct Broker {
     missed: Rate,
     put_series: Series,
     got_series: Series,
+    timers_in: Rate,
+    timers_out: Rate,
 }
 
 /// What a group did in a topic.
@@ -254,6 +256,8 @@ impl Stats {
             missed: Rate::new(wall_ms),
             put_series: Series::new(wall_ms),
             got_series: Series::new(wall_ms),
+            timers_in: Rate::new(wall_ms),
+            timers_out: Rate::new(wall_ms),
         }));
     }
 
@@ -313,6 +317,27 @@ impl Stats {
         if let Some(broker) = &mut self.broker {
             broker.missed.add(wall_ms, 1);
         }
+    }
+
+    /// A timer was stored.
+    pub fn timer_in(&mut self, wall_ms: i64) {
+        if let Some(broker) = &mut self.broker {
+            broker.timers_in.add(wall_ms, 1);
+        }
+    }
+
+    /// Timers were delivered.
+    pub fn timers_out(&mut self, messages: u64, wall_ms: i64) {
+        if let Some(broker) = &mut self.broker {
+            broker.timers_out.add(wall_ms, messages);
+        }
+    }
+
+    /// Timers a second that were stored and that were delivered, over the last minute.
+    pub fn timers_per_second(&mut self, wall_ms: i64) -> [f64; 2] {
+        self.broker.as_mut().map_or([0.0; 2], |broker| {
+            [&mut broker.timers_in, &mut broker.timers_out].map(|rate| rate.per_second(wall_ms)[1])
+        })
     }
 
     /// A group sent a message back.

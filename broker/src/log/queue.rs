@@ -99,8 +99,30 @@ impl Queue {
         (offset < part.first + i64::from(part.count)).then_some(part)
     }
 
+    /// Takes the entry of the next record.
+    #[inline]
+    pub fn push(&mut self, entry: Entry) {
+        if self.entries.len() == self.entries.capacity() {
+            self.grow();
+        }
+        self.entries.push_back(entry);
+    }
+
+    /// Small steps while there is little in it, for the same reason as in `shrink`.
+    #[cold]
+    fn grow(&mut self) {
+        match self.entries.len() {
+            0 => self.entries.reserve_exact(4),
+            1..64 => self.entries.reserve_exact(8),
+            _ => {}
+        }
+    }
+
+    /// There may be very many queues with little in them: they keep no room that they do not need.
     fn shrink(&mut self) {
-        if self.entries.capacity() > 64 && self.entries.capacity() / 4 > self.entries.len() {
+        if self.entries.is_empty() {
+            self.entries = VecDeque::new();
+        } else if self.entries.capacity() > 16 && self.entries.capacity() / 4 > self.entries.len() {
             self.entries.shrink_to(self.entries.len() * 2);
         }
     }
@@ -114,6 +136,9 @@ pub(super) struct SavedQueue {
     pub born: Position,
     pub next: i64,
 }
+
+/// Room for records that are not visible yet, which is kept; only opening a log needs more.
+const MOST_WAITING: usize = 1 << 20;
 
 #[derive(Default)]
 pub(super) struct Queues {
@@ -227,11 +252,14 @@ impl Queues {
                 &mut self.changed,
             );
         }
+        if self.waiting.is_empty() && self.waiting.capacity() > MOST_WAITING {
+            self.waiting = VecDeque::new();
+        }
     }
 
     #[inline]
     fn show(target: &mut Queue, queue: QueueRef, entry: Entry, changed: &mut Vec<QueueRef>) {
-        target.entries.push_back(entry);
+        target.push(entry);
         target.visible += 1;
         if !target.changed {
             target.changed = true;
@@ -330,6 +358,35 @@ mod tests {
         queues.show_until(200);
         assert_eq!((queues.get(again).visible, queues.get(b).visible), (0, 1));
         assert_eq!(queues.len(), 2);
+    }
+
+    #[test]
+    fn a_queue_whose_entries_are_sealed_keeps_no_room_for_them() {
+        let mut queues = Queues::default();
+        let queue = queues.open("t", 0, 0);
+        for number in 0..50 {
+            queues.push(queue, number * 100 + 100, entry(number * 100, 1), true);
+        }
+        let row = |first, count, position| Row {
+            topic: "t".into(),
+            queue_id: 0,
+            slot: 0,
+            count,
+            first,
+            position,
+        };
+        let target = queues.get_mut(queue);
+        assert!(target.take_row(0, &row(0, 45, 0)));
+        assert!(
+            target.entries.capacity() <= 16,
+            "{}",
+            target.entries.capacity()
+        );
+        assert!(target.take_row(4_500, &row(45, 5, 4_500)));
+        assert_eq!(
+            (target.entries.capacity(), target.min(), target.base),
+            (0, 0, 50)
+        );
     }
 
     #[test]

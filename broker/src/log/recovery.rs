@@ -523,12 +523,12 @@ impl<I: Io> Recovery<'_, I> {
             if queue.entries.is_empty() && queue.parts.is_empty() {
                 queue.base = offset;
             }
-            queue.entries.push_back(entry);
+            queue.push(entry);
             offset == queue.base + queue.entries.len() as i64 - 1
         } else {
             let queue = self.log.queues.open(topic, queue_id, position);
             let queue = self.log.queues.get_mut(queue);
-            queue.entries.push_back(entry);
+            queue.push(entry);
             queue.next += 1;
             queue.visible = queue.next;
             offset == queue.next - 1

@@ -1,7 +1,8 @@
 //! Building the index of a segment from the segment: in the background once it is full, and at opening where it is missing.
 //!
 //! The segment is read back and checked group by group, so that what was acknowledged is seen once more on the medium
-//! before its entries leave memory. Memory while it runs: 24 bytes a record, 8 bytes a key, one window.
+//! before its entries leave memory. Memory while it runs: 32 bytes a record, 8 bytes a key, one window; all of it in few
+//! large pieces, which the system gets back at the end.
 
 use super::group::records;
 use super::index::{Layout, Meta, Row, key_hash};
@@ -21,6 +22,8 @@ const WINDOW_BYTES: u64 = 256 << 10;
 const KEY_PARTS: usize = 256;
 /// After sorting more than so many, others get their turn.
 const KEYS_PER_SLICE: usize = 1000;
+/// The same for giving entries their places.
+const ENTRIES_PER_SLICE: usize = 16 << 10;
 
 /// Why a segment cannot be sealed.
 #[derive(Debug)]
@@ -74,9 +77,13 @@ struct Building {
     segment: Segment,
     epoch: u32,
     oldest_ms: i64,
-    /// Rows of a (topic, queue id); another life of the topic begins another row.
-    places: HashMap<Rc<str>, Vec<(i32, usize)>>,
-    rows: Vec<(Row, Vec<Entry>)>,
+    /// The last row of a (topic, queue id); another life of the topic begins another row.
+    places: HashMap<Rc<str>, HashMap<i32, u32>>,
+    rows: Vec<Row>,
+    /// In log order.
+    entries: Vec<Entry>,
+    /// The row of each entry.
+    row_of: Vec<u32>,
     keys: Vec<Vec<(u32, u32)>>,
 }
 
@@ -88,6 +95,8 @@ impl Building {
             oldest_ms: i64::MAX,
             places: HashMap::new(),
             rows: Vec::new(),
+            entries: Vec::new(),
+            row_of: Vec::new(),
             keys: vec![Vec::new(); KEY_PARTS],
         }
     }
@@ -108,21 +117,16 @@ impl Building {
         self.oldest_ms = self.oldest_ms.min(entry.store_ms);
         let (topic, queue_id, first) = (record.topic(), record.queue_id(), record.queue_offset());
         if !self.places.contains_key(topic) {
-            self.places.insert(Rc::from(topic), Vec::new());
+            self.places.insert(Rc::from(topic), HashMap::new());
         }
         let Some((name, queues)) = self.places.get_key_value(topic) else {
             return;
         };
-        let known = queues
-            .iter()
-            .rev()
-            .find(|(id, _)| *id == queue_id)
-            .map(|&(_, at)| at)
-            .filter(|&at| {
-                let (row, entries) = &self.rows[at];
-                row.first + entries.len() as i64 == first
-            });
-        let at = known.unwrap_or(self.rows.len());
+        let known = queues.get(&queue_id).copied().filter(|&at| {
+            let row = &self.rows[at as usize];
+            row.first + i64::from(row.count) == first
+        });
+        let at = known.unwrap_or(self.rows.len() as u32);
         if known.is_none() {
             let row = Row {
                 topic: name.clone(),
@@ -132,13 +136,13 @@ impl Building {
                 first,
                 position: entry.position,
             };
-            self.rows.push((row, Vec::new()));
-            self.places
-                .entry(name.clone())
-                .or_default()
-                .push((queue_id, at));
+            self.rows.push(row);
+            let name = name.clone();
+            self.places.entry(name).or_default().insert(queue_id, at);
         }
-        self.rows[at].1.push(entry);
+        self.rows[at as usize].count += 1;
+        self.entries.push(entry);
+        self.row_of.push(at);
         let offset = (entry.position - self.segment.start) as u32;
         for key in keys {
             let hash = key_hash(record.topic(), key);
@@ -147,14 +151,29 @@ impl Building {
     }
 
     async fn finish<I: Io>(mut self, io: &I, log_id: u64) -> Result<Meta, SealError> {
-        self.rows.sort_by(|(a, _), (b, _)| {
+        let mut in_order: Vec<u32> = (0..self.rows.len() as u32).collect();
+        in_order.sort_by(|&a, &b| {
+            let (a, b) = (&self.rows[a as usize], &self.rows[b as usize]);
             (&a.topic, a.queue_id, a.position).cmp(&(&b.topic, b.queue_id, b.position))
         });
         let mut slot = 0;
-        for (row, entries) in &mut self.rows {
-            (row.slot, row.count) = (slot, entries.len() as u32);
+        let mut next = vec![0; self.rows.len()];
+        for &at in &in_order {
+            let row = &mut self.rows[at as usize];
+            (row.slot, next[at as usize]) = (slot, slot);
             slot += row.count;
         }
+        let mut by_slot = vec![0; self.entries.len()];
+        for (number, &at) in self.row_of.iter().enumerate() {
+            let place = &mut next[at as usize];
+            by_slot[*place as usize] = number as u32;
+            *place += 1;
+            if number % ENTRIES_PER_SLICE == 0 {
+                io.pause(0).await;
+            }
+        }
+        self.row_of = Vec::new();
+        self.rows.sort_by_key(|row| row.slot);
         for part in &mut self.keys {
             part.sort_unstable();
             part.dedup();
@@ -162,7 +181,6 @@ impl Building {
                 io.pause(0).await;
             }
         }
-        let (rows, entries): (Vec<Row>, Vec<Vec<Entry>>) = self.rows.into_iter().unzip();
         let keys = self.keys.iter().map(Vec::len).sum::<usize>() as u32;
         let mut meta = Meta {
             segment: self.segment.start,
@@ -171,10 +189,12 @@ impl Building {
             oldest_ms: self.oldest_ms,
             newest_ms: self.segment.newest_ms,
             layout: Layout::new(slot, keys),
-            rows,
+            rows: self.rows,
             chunks: self.segment.chunks,
         };
-        let entries = entries.into_iter().flatten();
+        let entries = by_slot
+            .into_iter()
+            .map(|number| self.entries[number as usize]);
         meta.write(
             io,
             log_id,

@@ -330,11 +330,7 @@ impl Host {
         self.take_events();
         self.broker
             .turn(&mut self.net, |engine, turn| engine.settle(turn));
-        if let Some(version) = self.registrar.take_registered() {
-            self.broker.turn(&mut self.net, |engine, turn| {
-                engine.registered(turn, version)
-            });
-        }
+        self.register();
         let mono_ms = self.broker.now.mono_ms;
         if mono_ms >= self.broker.engine.deadline_mono_ms() {
             self.broker
@@ -506,9 +502,25 @@ impl Host {
     }
 
     fn publish(&self) {
+        self.registrar
+            .publish(self.broker.engine.topics().version());
+    }
+
+    /// Tells the tasks that register what they ask, and the engine what they learned.
+    fn register(&mut self) {
         let topics = self.broker.engine.topics();
         self.registrar
-            .publish(topics.version(), topics.register_body().to_json());
+            .answer(|known| (topics.version(), topics.register_body(known).to_json()));
+        if let Some(table) = self.registrar.take_in_order() {
+            self.broker.turn(&mut self.net, |engine, turn| {
+                engine.take_order(turn, &table.table)
+            });
+        }
+        if let Some(version) = self.registrar.take_registered() {
+            self.broker.turn(&mut self.net, |engine, turn| {
+                engine.registered(turn, version)
+            });
+        }
     }
 
     /// Sleeps until there is something to do, or lets the executor's other tasks run where it is due.

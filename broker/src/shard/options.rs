@@ -100,6 +100,8 @@ pub(super) fn engine_settings(config: &Config, name: &str, store_host: SocketAdd
         transaction_check_interval_ms: config.transaction_check_interval_ms as i64,
         transaction_check_max: config.transaction_check_max,
         max_pending_transactions: config.max_pending_transactions,
+        max_pop_checkpoints: config.max_pop_checkpoints,
+        max_queue_pop_checkpoints: config.max_queue_pop_checkpoints,
         described: described(config),
     }
 }

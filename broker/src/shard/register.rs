@@ -1,8 +1,10 @@
 //! Keeps the NameServers told: one task for each, with a connection of its own.
 //!
-//! A task registers all topics of the shard when it connects, whenever they change, and every `interval`. What happens
-//! between two registrations is told with the next one; a NameServer that cannot be reached is tried again every
-//! [`RETRY_WAIT`]. The host learns which version of the topics every reachable NameServer knows.
+//! A task registers all topics of the shard when it connects and every `interval`, and those that changed whenever they
+//! do. What happens between two registrations is told with the next one; a NameServer that cannot be reached is tried again
+//! every [`RETRY_WAIT`]. What a task says it asks of the host when it is about to say it ([`Registrar::answer`]), so that a
+//! flood of changes is written once. The host learns which version of the topics every reachable NameServer knows, and which
+//! of them the NameServers want in order.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -12,7 +14,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker as TaskWaker};
 use std::time::Duration;
 
-use corelane_wire::body::TopicRouteData;
+use corelane_wire::body::{KvTable, TopicRouteData};
 use corelane_wire::frame::{self, Head, Serialization};
 use corelane_wire::header::nameserver::{
     GetRouteinfoByTopicRequest, RegisterBrokerRequest, UnregisterBrokerRequest,
@@ -45,15 +47,28 @@ pub struct Identity {
     pub ha_address: String,
 }
 
+/// What is said to a NameServer: the version of the topics, and the body.
+type Said = (u64, Vec<u8>);
+
+/// What one task wants to say next.
+enum Wish {
+    /// Everything, or what changed since a version.
+    Asked(Option<u64>),
+    Answered(Said),
+}
+
 #[derive(Default)]
 struct Shared {
-    /// Version and body of what is to be registered; version 0 is nothing yet.
+    /// Version of what is to be registered; 0 is nothing yet.
     version: Cell<u64>,
-    body: RefCell<Rc<[u8]>>,
     stopping: Cell<bool>,
+    /// By task.
+    wishes: RefCell<Vec<Option<Wish>>>,
     /// Version that each NameServer knows; `None` where it cannot be reached.
     known: RefCell<Vec<Option<u64>>>,
     waiting: RefCell<Vec<TaskWaker>>,
+    /// What a NameServer said last of topics in order.
+    in_order: RefCell<Option<KvTable>>,
 }
 
 impl Shared {
@@ -74,6 +89,25 @@ impl Shared {
         })
         .await;
     }
+
+    /// What the host has to say; `None` when it is time to stop.
+    async fn ask(&self, task: usize, known: Option<u64>, host: &Waker) -> Option<Said> {
+        self.wishes.borrow_mut()[task] = Some(Wish::Asked(known));
+        host.wake();
+        poll_fn(|context| {
+            if self.stopping.get() {
+                return Poll::Ready(None);
+            }
+            let wish = &mut self.wishes.borrow_mut()[task];
+            match wish.take() {
+                Some(Wish::Answered(said)) => return Poll::Ready(Some(said)),
+                other => *wish = other,
+            }
+            self.waiting.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
 }
 
 /// The tasks that register one shard.
@@ -93,6 +127,10 @@ impl Registrar {
     ) -> Self {
         let shared = Rc::new(Shared::default());
         shared.known.borrow_mut().resize(nameservers.len(), None);
+        shared
+            .wishes
+            .borrow_mut()
+            .resize_with(nameservers.len(), || None);
         let task = |(index, address): (usize, &String)| {
             let link = Link {
                 shared: shared.clone(),
@@ -121,11 +159,34 @@ impl Registrar {
         }
     }
 
-    /// This is what the NameServers should know from now on.
-    pub fn publish(&self, version: u64, body: Vec<u8>) {
-        *self.shared.body.borrow_mut() = body.into();
+    /// The NameServers should know this version from now on.
+    pub fn publish(&self, version: u64) {
         self.shared.version.set(version);
         self.shared.wake_tasks();
+    }
+
+    /// Answers the tasks that are about to register: `said` gives the version of the topics, and the body for a NameServer
+    /// that knows a version of them, or none.
+    pub fn answer(&self, said: impl Fn(Option<u64>) -> Said) {
+        let mut answered = false;
+        for wish in self.shared.wishes.borrow_mut().iter_mut().flatten() {
+            if let Wish::Asked(known) = wish {
+                let said = said(*known);
+                self.shared
+                    .version
+                    .set(said.0.max(self.shared.version.get()));
+                *wish = Wish::Answered(said);
+                answered = true;
+            }
+        }
+        if answered {
+            self.shared.wake_tasks();
+        }
+    }
+
+    /// What a NameServer has said of topics in order since the last call.
+    pub fn take_in_order(&self) -> Option<KvTable> {
+        self.shared.in_order.borrow_mut().take()
     }
 
     /// The version that every NameServer within reach knows, where it is a new one.
@@ -211,19 +272,31 @@ impl Link {
         let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let mut opaque = 0;
-        while !self.shared.stopping.get() {
-            let version = self.shared.version.get();
-            let body = self.shared.body.borrow().clone();
+        let mut known = None;
+        while let Some((version, body)) = self.shared.ask(self.index, known, &self.waker).await {
             opaque += 1;
-            call(&mut stream, &self.register(opaque, &body)).await?;
+            let answer = call(&mut stream, &self.register(opaque, &body)).await?;
+            if !answer.is_empty() {
+                match KvTable::from_json(&answer) {
+                    Ok(table) => *self.shared.in_order.borrow_mut() = Some(table),
+                    Err(error) => {
+                        tracing::warn!(nameserver = %self.address, %error, "what it says of topics in order cannot be read");
+                    }
+                }
+            }
             if !std::mem::replace(reachable, true) || version == 1 {
                 tracing::info!(nameserver = %self.address, broker = %self.identity.broker_name, "registered");
             }
             self.know(Some(version));
+            known = Some(version);
             or(self.shared.changed(version), async {
                 Timer::new(self.interval).await;
             })
             .await;
+            if self.shared.version.get() == version {
+                // Nothing is new: everything is said again, for a NameServer that forgot.
+                known = None;
+            }
         }
         call(&mut stream, &self.unregister(opaque + 1)).await?;
         Ok(())

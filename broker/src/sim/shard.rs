@@ -131,6 +131,8 @@ pub fn settings() -> Settings {
         transaction_check_interval_ms: 30_000,
         transaction_check_max: 3,
         max_pending_transactions: 1_000,
+        max_pop_checkpoints: 10_000,
+        max_queue_pop_checkpoints: 60,
         offset_flush_ms: 200,
         client_timeout_ms: 120_000,
         pull_max_messages: 1024,

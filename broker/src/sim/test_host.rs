@@ -180,7 +180,8 @@ impl TestHost {
         self.engine.started(&mut self.log, self.now);
     }
 
-    fn turn<R>(&mut self, act: impl FnOnce(&mut Engine, &mut Turn<'_>) -> R) -> R {
+    /// One call of the engine.
+    pub fn turn<R>(&mut self, act: impl FnOnce(&mut Engine, &mut Turn<'_>) -> R) -> R {
         act(
             &mut self.engine,
             &mut Turn {

@@ -242,6 +242,9 @@ proptest! {
         json[at] = byte;
         check::fastjson(&json);
         check::bodies(&json);
+        for one in [check::heartbeat, check::locks, check::acks, check::offsets, check::configs] {
+            one(&json);
+        }
         json.truncate(at);
         check::bodies(&json);
     }

@@ -8,10 +8,10 @@ use corelane_wire::body::KvTable;
 use corelane_wire::code::response;
 use corelane_wire::header::stats::ViewBrokerStatsDataRequest;
 
-use crate::engine::Engine;
 use crate::engine::settings::Settings;
 use crate::engine::stats::per_second_text;
 use crate::engine::turn::{Effect, Refusal, ReplyTo, Request, Turn};
+use crate::engine::{Engine, name};
 
 /// The pools of threads that tools ask about. There are none: nothing waits between the network and the engine.
 const POOLS: [&str; 5] = ["send", "pull", "litePull", "query", "ack"];
@@ -70,7 +70,6 @@ impl Engine {
         says("putMessageDistributeTime", waits.to_string());
         says("putLatency99", format!("{:.2}", waits.below_ms(0.99)));
         says("putLatency999", format!("{:.2}", waits.below_ms(0.999)));
-        says("getMessageEntireTimeMax", "0".to_owned());
 
         let (min, max) = (turn.log.min_position(), turn.log.max_position());
         says("commitLogMinOffset", min.to_string());
@@ -104,7 +103,10 @@ impl Engine {
             says(key, "0".to_owned());
         }
         for pool in POOLS {
-            let waiting = if pool == "send" { self.held.len() } else { 0 };
+            let (waiting, oldest_ms) = match pool {
+                "send" => (self.held.len(), self.held.oldest_ms(turn.now.mono_ms)),
+                _ => (0, 0),
+            };
             says(&format!("{pool}ThreadPoolQueueSize"), waiting.to_string());
             says(
                 &format!("{pool}ThreadPoolQueueCapacity"),
@@ -112,7 +114,7 @@ impl Engine {
             );
             says(
                 &format!("{pool}ThreadPoolQueueHeadWaitTimeMills"),
-                "0".to_owned(),
+                oldest_ms.to_string(),
             );
         }
         says("EndTransactionQueueSize", "0".to_owned());
@@ -120,12 +122,22 @@ impl Engine {
             "EndTransactionThreadPoolQueueCapacity",
             i32::MAX.to_string(),
         );
-        for key in ["timerReadBehind", "timerOffsetBehind", "timerCongestNum"] {
-            says(key, "0".to_owned());
+        for (level, offset) in self.delays.level_offsets() {
+            let queue = turn.log.find_queue(name::SCHEDULE_TOPIC, level - 1);
+            let max = queue.map_or(offset, |queue| turn.log.max_offset(queue));
+            says(
+                &format!("scheduleMessageOffset_{level}"),
+                format!("{offset},{max}"),
+            );
         }
-        for key in ["timerEnqueueTps", "timerDequeueTps"] {
-            says(key, "0.0".to_owned());
-        }
+        let behind_secs = self.delays.timers_behind_secs(turn.now);
+        says("timerReadBehind", behind_secs.to_string());
+        // A timer is in its second's queue as soon as it is stored.
+        says("timerOffsetBehind", "0".to_owned());
+        says("timerCongestNum", self.delays.timers_waiting().to_string());
+        let [timers_in, timers_out] = self.stats.timers_per_second(now_ms);
+        says("timerEnqueueTps", format!("{timers_in:?}"));
+        says("timerDequeueTps", format!("{timers_out:?}"));
         turn.answer_body(req.to, &KvTable { table }.to_json());
         Ok(())
     }

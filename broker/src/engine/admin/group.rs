@@ -21,7 +21,7 @@ impl Engine {
         req: &Request<'_>,
     ) -> Result<(), Refusal> {
         let config = SubscriptionGroupConfig::from_json(req.frame.body)?;
-        name::check_group(&config.group_name)?;
+        self.check_group_config(&config)?;
         let end = self.put_group(turn, config)?;
         self.answer_change(turn, req, end);
         Ok(())
@@ -34,13 +34,28 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let list = SubscriptionGroupList::from_json(req.frame.body)?;
         for config in &list.group_config_list {
-            name::check_group(&config.group_name)?;
+            self.check_group_config(config)?;
         }
         let mut end = None;
         for config in list.group_config_list {
             end = self.put_group(turn, config)?.or(end);
         }
         self.answer_change(turn, req, end);
+        Ok(())
+    }
+
+    fn check_group_config(&self, config: &SubscriptionGroupConfig) -> Result<(), Refusal> {
+        name::check_group(&config.group_name)?;
+        let most = self.settings.max_topic_queues;
+        if !(0..=most).contains(&config.retry_queue_nums) {
+            return Err(Refusal::new(
+                response::INVALID_PARAMETER,
+                format!(
+                    "retryQueueNums is {}: a group's retry topic has 0 to {most} queues (max_topic_queues)",
+                    config.retry_queue_nums
+                ),
+            ));
+        }
         Ok(())
     }
 

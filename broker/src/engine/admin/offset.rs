@@ -36,16 +36,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Delayed messages are not kept in queues of their own here, and so there are no offsets of such queues.
+    /// How far each delay level is delivered. Timers have no level.
     pub(super) fn all_delay_offsets(
         &mut self,
         turn: &mut Turn<'_>,
         req: &Request<'_>,
     ) -> Result<(), Refusal> {
-        turn.answer_body(
-            req.to,
-            &DelayOffsetSerializeWrapper::default().to_json(KEYS),
-        );
+        let body = DelayOffsetSerializeWrapper {
+            offset_table: self.delays.level_offsets().collect(),
+            ..DelayOffsetSerializeWrapper::default()
+        };
+        turn.answer_body(req.to, &body.to_json(KEYS));
         Ok(())
     }
 

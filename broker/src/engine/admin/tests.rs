@@ -421,10 +421,65 @@ fn offsets_are_listed_for_tools() {
     commit(&mut host, client, "g", "4");
     let offsets = text(&mut host, admin, request::GET_ALL_CONSUMER_OFFSET, &[], &[]);
     assert!(offsets.contains(r#""t@g":{"0":4}"#), "{offsets}");
-    assert!(
-        text(&mut host, admin, request::GET_ALL_DELAY_OFFSET, &[], &[])
-            .contains(r#""offsetTable":{}"#)
+    let delayed = |host: &mut TestHost| text(host, admin, request::GET_ALL_DELAY_OFFSET, &[], &[]);
+    assert!(delayed(&mut host).contains(r#""offsetTable":{}"#));
+    host.send(client, "t", 0, "later", &[("DELAY", "2")]);
+    host.advance(6_000);
+    assert!(delayed(&mut host).contains(r#""offsetTable":{"2":1}"#));
+}
+
+#[test]
+fn what_waits_is_in_the_runtime_info() {
+    let (mut host, admin, client) = start();
+    let info = |host: &mut TestHost, connection| {
+        let reply = host.request(connection, request::GET_BROKER_RUNTIME_INFO, &[], &[]);
+        KvTable::from_json(&reply.body).unwrap().table
+    };
+    for secs in ["5", "20", "20", "90000"] {
+        host.send(client, "t", 0, "later", &[("TIMER_DELAY_SEC", secs)]);
+    }
+    host.send(client, "t", 0, "later", &[("DELAY", "1")]);
+    host.send(client, "t", 0, "later", &[("DELAY", "1")]);
+    let table = info(&mut host, admin);
+    assert_eq!(
+        (&*table["timerCongestNum"], &*table["timerReadBehind"]),
+        ("4", "0")
     );
+    assert!(!table.contains_key("scheduleMessageOffset_1"));
+    host.advance(7_000);
+    let table = info(&mut host, admin);
+    assert_eq!(table["timerCongestNum"], "3");
+    assert_eq!(table["scheduleMessageOffset_1"], "2,2");
+    assert_ne!(
+        (&*table["timerEnqueueTps"], &*table["timerDequeueTps"]),
+        ("0.0", "0.0")
+    );
+    host.crash_and_reopen();
+    let admin = host.connect();
+    host.advance(1_000);
+    assert_eq!(info(&mut host, admin)["timerCongestNum"], "3");
+    host.advance(15_000);
+    assert_eq!(info(&mut host, admin)["timerCongestNum"], "1");
+}
+
+#[test]
+fn topics_that_nameservers_keep_an_order_of_are_in_order() {
+    let (mut host, admin, _) = start();
+    let order = |host: &mut TestHost, connection, topic| {
+        let fields = [("topic", topic)];
+        let reply = host.request(connection, request::GET_TOPIC_CONFIG, &fields, &[]);
+        String::from_utf8(reply.body)
+            .unwrap()
+            .contains(r#""order":true"#)
+    };
+    assert!(!order(&mut host, admin, "t"));
+    let table = ["t", "none", "SELF_TEST_TOPIC"].map(|topic| (topic.to_owned(), "b:4".to_owned()));
+    host.turn(|engine, turn| engine.take_order(turn, &table.into()));
+    host.run();
+    assert!(order(&mut host, admin, "t") && !order(&mut host, admin, "SELF_TEST_TOPIC"));
+    host.crash_and_reopen();
+    let admin = host.connect();
+    assert!(order(&mut host, admin, "t"));
 }
 
 #[test]

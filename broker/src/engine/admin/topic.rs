@@ -59,6 +59,30 @@ impl Engine {
         Ok(())
     }
 
+    /// The NameServers keep order configurations of these topics: they are topics in order from now on.
+    pub fn take_order(&mut self, turn: &mut Turn<'_>, table: &BTreeMap<String, String>) {
+        let known = table.keys().filter_map(|topic| self.topics.get(topic));
+        let new: Vec<TopicConfig> = known
+            .filter(|topic| topic.kept && !topic.config.order)
+            .map(|topic| TopicConfig {
+                order: true,
+                ..topic.config.clone()
+            })
+            .collect();
+        for config in new {
+            let topic = config.topic_name.clone();
+            match self.put_topic(turn, config) {
+                Ok(_) => turn.out.effect(Effect::Register {
+                    version: self.topics.version(),
+                }),
+                // It is told again with the next registration.
+                Err(refusal) => {
+                    tracing::warn!(%topic, remark = %refusal.remark, "the topic cannot be marked as one in order");
+                }
+            }
+        }
+    }
+
     pub(super) fn update_topic_list(
         &mut self,
         turn: &mut Turn<'_>,

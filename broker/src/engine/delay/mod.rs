@@ -195,6 +195,24 @@ impl Delays {
         }
     }
 
+    /// How far each level is delivered that was ever used: its number from 1, and the offset.
+    pub fn level_offsets(&self) -> impl Iterator<Item = (i32, i64)> {
+        let levels = self.levels.iter().zip(1..);
+        levels
+            .filter(|(level, _)| level.offset > 0)
+            .map(|(level, number)| (number, level.offset))
+    }
+
+    /// How many timers wait.
+    pub fn timers_waiting(&self) -> i64 {
+        self.timers.waiting()
+    }
+
+    /// For how many seconds timers have been due that are not delivered.
+    pub fn timers_behind_secs(&self, now: Now) -> i64 {
+        self.timers.behind_secs(now.wall_ms)
+    }
+
     /// What must survive, as state records.
     pub fn snapshot(&self, writer: &mut StateWriter) {
         for (index, level) in self.levels.iter().enumerate() {

@@ -83,6 +83,8 @@ pub(super) struct Timers {
     recalled: Option<Recalled>,
     /// Whether `pending` and the hours' queues are what the log has.
     loaded: bool,
+    /// Records of messages in the seconds from the cursor on, delivered ones of the cursor's included.
+    stored: i64,
     pub wake: Wake,
 }
 
@@ -105,6 +107,7 @@ impl Timers {
             offset: 0,
             recalled: None,
             loaded: false,
+            stored: 0,
             wake: Wake::NOW,
         }
     }
@@ -152,8 +155,14 @@ impl Timers {
                 let delivered = second == self.cursor && log.next_offset(queue) <= self.offset;
                 if second >= self.cursor && !delivered {
                     self.pending.insert(second);
+                    if (queue_id as i64) < HOUR_SECS {
+                        self.stored += log.next_offset(queue);
+                    }
                 }
             }
+        }
+        if self.offset > 0 && !self.pending.contains(&self.cursor) {
+            self.reached(self.cursor + 1, 0);
         }
         self.loaded = true;
     }
@@ -162,6 +171,18 @@ impl Timers {
     fn find(&self, second: i64, recalls: bool) -> Option<QueueRef> {
         let hour = self.hours.get(&second.div_euclid(HOUR_SECS))?;
         hour.queues[index_of(second, recalls)]
+    }
+
+    /// How many messages wait.
+    pub fn waiting(&self) -> i64 {
+        (self.stored - self.offset).max(0)
+    }
+
+    /// For how many seconds the first second with anything in it has been over.
+    pub fn behind_secs(&self, wall_ms: i64) -> i64 {
+        self.pending
+            .first()
+            .map_or(0, |second| (wall_ms.div_euclid(1_000) - second - 1).max(0))
     }
 
     /// Something waits in a second from now on.
@@ -214,6 +235,7 @@ impl Engine {
             ..*message
         };
         let appended = self.store_in(turn, &slot, &waiting)?;
+        self.stats.timer_in(turn.now.wall_ms);
         Ok(Taken {
             appended,
             timer_out_ms: Some(out_ms),
@@ -269,6 +291,7 @@ impl Engine {
     ) -> Result<Appended, Refusal> {
         let appended = self.store(turn, record)?;
         self.delays.timers.expect(turn.now, slot.second);
+        self.delays.timers.stored += i64::from(slot.queue_id < HOUR_SECS as i32);
         self.delays.deadline_mono_ms = self
             .delays
             .deadline_mono_ms
@@ -349,7 +372,9 @@ impl Engine {
                 } else {
                     Wake::after_ms(turn.now, RETRY_MS)
                 };
-                (reached - from).unsigned_abs() as usize
+                let messages = (reached - from).unsigned_abs();
+                self.stats.timers_out(messages, turn.now.wall_ms);
+                messages as usize
             }
             Err(AppendError::TooLarge) => {
                 tracing::error!(
@@ -499,6 +524,7 @@ impl Engine {
         let timers = &mut self.delays.timers;
         timers.pending.remove(&second);
         timers.recalled = None;
+        timers.stored -= timers.offset;
         timers.reached(second + 1, 0);
     }
 

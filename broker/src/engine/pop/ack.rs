@@ -13,7 +13,6 @@ use super::checkpoint::{Acked, Checkpoint, CheckpointId, Due, QueueKey};
 use super::handle::{Handle, retry_topic};
 use super::journal::{self, Taken};
 use super::order::OrderedAck;
-use super::{MAX_CHECKPOINTS, MAX_QUEUE_CHECKPOINTS};
 use crate::engine::Engine;
 use crate::engine::position::no_topic;
 use crate::engine::turn::{Refusal, Request, Turn};
@@ -148,8 +147,8 @@ impl Engine {
                 .queue(&key.group, &key.topic, key.queue_id)
                 .map_or(0, |queue| queue.checkpoints.len())
         };
-        let was_full = self.pops.table.count() >= MAX_CHECKPOINTS
-            || outstanding(self) >= MAX_QUEUE_CHECKPOINTS;
+        let was_full = self.pops.table.count() >= self.settings.max_pop_checkpoints
+            || outstanding(self) >= self.settings.max_queue_pop_checkpoints;
         if self.pops.table.acknowledge(key, id, bits) == Acked::Last {
             self.commit_pops(key, false);
             if was_full {
@@ -267,8 +266,8 @@ impl Engine {
         let Some(queue) = self.pops.table.queue(&key.group, &key.topic, key.queue_id) else {
             return Ok(pop_ms);
         };
-        if self.pops.table.count() >= MAX_CHECKPOINTS
-            || queue.checkpoints.len() >= MAX_QUEUE_CHECKPOINTS
+        if self.pops.table.count() >= self.settings.max_pop_checkpoints
+            || queue.checkpoints.len() >= self.settings.max_queue_pop_checkpoints
         {
             return Err(Refusal::new(
                 response::SYSTEM_BUSY,

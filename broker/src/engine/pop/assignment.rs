@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use corelane_wire::Frame;
 use corelane_wire::body::{
     MessageModel, MessageQueue, MessageQueueAssignment, MessageRequestMode,
     MessageRequestModeSerializeWrapper, QueryAssignmentRequestBody, QueryAssignmentResponseBody,
@@ -15,7 +16,7 @@ use corelane_wire::body::{
 use corelane_wire::code::{perm, response};
 
 use super::journal::REQUEST_MODE;
-use crate::engine::turn::{Connection, Effect, Refusal, Request, Turn};
+use crate::engine::turn::{Connection, Effect, Refusal, ReplyTo, Request, Turn};
 use crate::engine::{Engine, name};
 
 /// How long a route is used, in milliseconds.
@@ -226,6 +227,18 @@ impl Engine {
             }
         };
         queues.sort_by(|a, b| (&a.broker_name, a.queue_id).cmp(&(&b.broker_name, b.queue_id)));
+        // Answered with what was said just now: there may be no room to keep it.
+        if let Some(asked) = self.pops.routes.asked.remove(topic) {
+            for (connection, bytes) in &asked.requests {
+                let Ok(frame) = Frame::parse(bytes) else {
+                    continue;
+                };
+                if let Ok(asks) = QueryAssignmentRequestBody::from_json(frame.body) {
+                    let body = self.assignment(&asks, &queues);
+                    turn.answer_body(ReplyTo::new(*connection, &frame), &body);
+                }
+            }
+        }
         let now_ms = turn.now.mono_ms;
         self.pops.routes.keep(
             topic.to_owned(),
@@ -235,11 +248,6 @@ impl Engine {
             },
             now_ms,
         );
-        if let Some(asked) = self.pops.routes.asked.remove(topic) {
-            for (connection, frame) in asked.requests {
-                self.dispatch(turn, connection, &frame, false);
-            }
-        }
     }
 
     /// Answers who waited for a NameServer too long, as far as this broker knows.

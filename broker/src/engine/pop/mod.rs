@@ -45,10 +45,6 @@ use take::{Haul, Wanted};
 pub use waiting::Wait;
 use waiting::{HeldPops, Hold};
 
-/// Checkpoints of a shard that may be outstanding; about 250 bytes each. Beyond it pops find nothing until some are done.
-const MAX_CHECKPOINTS: usize = 200_000;
-/// Checkpoints of one group and queue that may be outstanding.
-const MAX_QUEUE_CHECKPOINTS: usize = if cfg!(test) { 60 } else { 10_000 };
 /// One pop in so many looks into the retry topic first, so that neither topic starves the other.
 const RETRY_FIRST_EVERY: u32 = 5;
 /// How much older than its waiting time a request may be, in milliseconds, before nobody waits for its answer any more.
@@ -95,6 +91,12 @@ impl Pops {
     pub fn remove_group(&mut self, group: &str) {
         self.table.remove_group(group);
         self.modes.remove_group(group);
+    }
+
+    /// Whether no pop waits for a message.
+    #[cfg(test)]
+    pub fn is_nobody_waiting(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     /// When something is to be done.
@@ -181,6 +183,8 @@ impl Engine {
                 true => self.keep_in_order(turn, &wanted, header.invisible_time, &haul)?,
                 false => self.keep(turn, &wanted, header.invisible_time, &haul)?,
             }
+            self.stats
+                .got(&group, &topic, haul.messages, haul.bytes, turn.now.wall_ms);
             self.answer_pop(turn, req, response::SUCCESS, &answer, &haul);
             return Ok(());
         }
@@ -198,6 +202,7 @@ impl Engine {
             None => return Ok(()),
             Some(code) => code,
         };
+        self.stats.missed(turn.now.wall_ms);
         self.answer_pop(turn, req, code, &answer, &haul);
         Ok(())
     }
@@ -270,6 +275,7 @@ impl Engine {
         invisible_ms: i64,
         haul: &Haul,
     ) -> Result<(), Refusal> {
+        self.end_resets(turn, wanted, haul)?;
         let mut payload = Vec::new();
         journal::push_popped(
             &mut payload,
@@ -299,6 +305,19 @@ impl Engine {
         Ok(())
     }
 
+    /// A pop begins where an operator set the group's offset, if one did; the group need not be told any more.
+    fn end_resets(
+        &mut self,
+        turn: &mut Turn<'_>,
+        wanted: &Wanted<'_>,
+        haul: &Haul,
+    ) -> Result<(), Refusal> {
+        for taken in haul.taken.iter().filter(|taken| !taken.retry) {
+            self.take_reset(turn, wanted.group, wanted.topic, taken.queue_id)?;
+        }
+        Ok(())
+    }
+
     fn keep_in_order(
         &mut self,
         turn: &mut Turn<'_>,
@@ -306,6 +325,7 @@ impl Engine {
         invisible_ms: i64,
         haul: &Haul,
     ) -> Result<(), Refusal> {
+        self.end_resets(turn, wanted, haul)?;
         let mut payload = Vec::new();
         let (mut kept, mut bytes) = (Vec::new(), 0);
         for taken in &haul.taken {

@@ -6,7 +6,6 @@ use super::checkpoint::QueueKey;
 use super::handle::retry_topic;
 use super::journal::Taken;
 use super::order::OrderedPop;
-use super::{MAX_CHECKPOINTS, MAX_QUEUE_CHECKPOINTS};
 use crate::engine::Engine;
 use crate::engine::name::RETRY_PREFIX;
 use crate::engine::pull::PullFilter;
@@ -191,9 +190,9 @@ impl Engine {
     /// Whether another checkpoint of a queue may be made.
     fn may_pop(&self, wanted: &Wanted<'_>, topic: &str, queue_id: i32, from: i64) -> bool {
         let queue = self.pops.table.queue(wanted.group, topic, queue_id);
-        self.pops.table.count() < MAX_CHECKPOINTS
+        self.pops.table.count() < self.settings.max_pop_checkpoints
             && queue.is_none_or(|queue| {
-                queue.checkpoints.len() < MAX_QUEUE_CHECKPOINTS
+                queue.checkpoints.len() < self.settings.max_queue_pop_checkpoints
                     && !queue.checkpoints.contains_key(&(from, wanted.pop_ms))
             })
     }

@@ -467,6 +467,52 @@ fn a_reset_by_hand_forgets_what_is_out() {
 }
 
 #[test]
+fn a_reset_by_a_tool_ends_with_the_pop_that_begins_there() {
+    let mut group = Group::new(1);
+    for body in ["a", "b", "c"] {
+        group.send(0, body);
+    }
+    assert_eq!(group.pop(&[]).len(), 3);
+    let fields = [
+        ("group", "g"),
+        ("topic", "t"),
+        ("queueId", "0"),
+        ("offset", "1"),
+        ("timestamp", "0"),
+        ("isForce", "true"),
+    ];
+    let code = request::INVOKE_BROKER_TO_RESET_OFFSET;
+    let reply = group.host.request(group.client, code, &fields, b"");
+    assert_eq!(reply.code, response::SUCCESS, "{}", reply.remark);
+    assert!(group.host.engine.is_reset("g", "t", 0));
+    let messages = group.pop(&[]);
+    assert_eq!(messages.len(), 2);
+    assert!(!group.host.engine.is_reset("g", "t", 0));
+    group.crash();
+    assert!(!group.host.engine.is_reset("g", "t", 0));
+    for message in &messages {
+        group.ack(message);
+    }
+    // What the group commits counts again.
+    assert_eq!(group.committed(0), Some(3));
+}
+
+#[test]
+fn pops_are_counted() {
+    let mut group = Group::new(1);
+    group.send(0, "a");
+    group.send(0, "b");
+    group.pop(&[]);
+    group.pop(&[]);
+    let now_ms = group.host.now.wall_ms;
+    let stats = &mut group.host.engine.stats;
+    assert!(stats.group_get_tps("g", "t", now_ms) > 0.0);
+    let [_, got, found, missed] = stats.broker_rates().unwrap();
+    let totals = [got, found, missed].map(|rate| rate.totals(now_ms)[0]);
+    assert_eq!(totals, [2, 1, 1]);
+}
+
+#[test]
 fn bad_requests_get_the_codes_of_the_protocol() {
     let mut group = Group::new(1);
     group.send(0, "a");

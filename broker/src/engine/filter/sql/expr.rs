@@ -285,9 +285,13 @@ impl Value<'_> {
         matches!(self.compare(*other), Ok(Some(Ordering::Greater)))
     }
 
+    /// Whether this value, on the left, equals the one on the right. NULL is unknown on the left alone: on the right it is
+    /// a value that nothing but another NULL equals, as with Apache.
     fn equals(self, other: Self) -> Result<Option<bool>, Failed> {
         Ok(match (self, other) {
-            (Self::Null, _) | (_, Self::Null) => None,
+            (Self::Null, Self::Null) => Some(true),
+            (Self::Null, _) => None,
+            (_, Self::Null) => Some(false),
             (Self::Text(left), Self::Text(right)) => Some(left == right),
             (Self::Bool(left), Self::Bool(right)) => Some(left == right),
             (Self::Bool(truth), Self::Text(text)) | (Self::Text(text), Self::Bool(truth)) => {

@@ -3,7 +3,6 @@
 use corelane_wire::code::{request, response};
 
 use super::{Group, INVISIBLE_MS, popped};
-use crate::engine::pop::MAX_QUEUE_CHECKPOINTS;
 
 #[test]
 fn a_waiting_pop_is_answered_by_a_message_or_by_time() {
@@ -117,11 +116,12 @@ fn peeks_and_notifications_take_nothing() {
 #[test]
 fn a_queue_with_too_much_out_gives_nothing_until_some_is_done() {
     let mut group = Group::new(1);
-    for body in 0..=MAX_QUEUE_CHECKPOINTS {
+    let most = group.host.engine.settings.max_queue_pop_checkpoints;
+    for body in 0..=most {
         group.send(0, &body.to_string());
     }
     let mut last = None;
-    for _ in 0..MAX_QUEUE_CHECKPOINTS {
+    for _ in 0..most {
         last = group.pop(&[("maxMsgNums", "1")]).pop();
     }
     let last = last.unwrap();
