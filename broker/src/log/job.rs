@@ -75,6 +75,18 @@ enum Done {
 }
 
 impl Job {
+    /// What kind of work it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self.0 {
+            Work::Prepare { .. } => "prepare",
+            Work::Recycle { .. } => "recycle",
+            Work::Checkpoint(_) => "checkpoint",
+            Work::Seal { .. } => "seal",
+            Work::Remove(_) => "remove",
+            Work::Space => "space",
+        }
+    }
+
     /// Runs the work.
     pub async fn run<I: Io>(self, io: &I) -> JobDone {
         JobDone(match self.0 {

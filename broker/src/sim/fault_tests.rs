@@ -1,6 +1,7 @@
 //! One thing goes wrong at a time: errors, a full disk, missing and damaged files, and a crash at every single point.
 
 use super::model::{Model, small_options};
+use super::seeds::{run_many, run_one};
 use super::{Faults, LogHost, Random, SimDisk, block_on};
 use crate::log::{
     AppendError, Damage, FlushMode, Log, LogFailure, LogOptions, OpenError, Position, ReadMiss,
@@ -304,17 +305,47 @@ fn a_full_disk_lets_the_oldest_segments_go() {
     );
 }
 
-#[test]
-fn every_crash_point_of_a_script() {
+/// Gives the number of crashes.
+fn every_crash_point(seed: u64) -> u64 {
+    let flush = if seed.is_multiple_of(3) {
+        FlushMode::Async { interval_ms: 5 }
+    } else {
+        FlushMode::Sync
+    };
     // The script's length in steps is found by running it once.
-    let whole = Model::scripted(11, None);
+    let whole = Model::scripted(seed, flush, None);
     whole.assert_touched_all();
+    let mut crashes = 0;
     for step in 0..whole.steps() {
-        let mut model = Model::scripted(11, Some(step));
+        let mut model = Model::scripted(seed, flush, Some(step));
         model.crash_and_recover((step % 3) as usize);
         model.work(3).unwrap();
         model.crash_and_recover(0);
+        crashes += model.crashes();
     }
+    crashes
+}
+
+#[test]
+fn every_crash_point_of_a_script() {
+    every_crash_point(11);
+}
+
+#[test]
+fn every_crash_point_of_an_asynchronous_script() {
+    every_crash_point(12);
+}
+
+/// See `seeds` for how it is told what to do.
+#[test]
+#[ignore = "takes as long as it is told to"]
+fn many_scripts() {
+    run_many("one_script", every_crash_point);
+}
+
+#[test]
+fn one_script() {
+    run_one(every_crash_point);
 }
 
 #[test]

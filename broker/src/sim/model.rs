@@ -1,6 +1,6 @@
 //! The log against a simple model: what was appended, in order, and what of it must be there after a crash.
 
-use super::{LogHost, Random, SimDisk, block_on};
+use super::{Cause, Faults, LogHost, Random, SimDisk, block_on};
 use crate::log::{
     AppendError, Boundary, Entry, FlushMode, Log, LogFailure, LogOptions, OpenReport, Position,
     QueueRef, ReadMiss, Replay, ReplayError, Slice, StateWriter, verify,
@@ -71,7 +71,14 @@ pub struct Model {
     /// The log said that everything before it was durable.
     durable: Position,
     options: LogOptions,
+    /// The same options in every life.
+    fixed: bool,
     now_ms: i64,
+    /// How far the clock that the log is told of is off.
+    skew_ms: i64,
+    /// Operations of the disk fail in this life.
+    faulty: bool,
+    crashes: u64,
     /// Minimum offsets that were seen.
     min: BTreeMap<(&'static str, i32), i64>,
     /// Steps of the disk before a script began.
@@ -152,7 +159,11 @@ impl Model {
             ops: Vec::new(),
             durable: 0,
             options,
+            fixed: false,
             now_ms: 1000,
+            skew_ms: 0,
+            faulty: false,
+            crashes: 0,
             count: 0,
             min: BTreeMap::new(),
             spoiled: false,
@@ -160,13 +171,16 @@ impl Model {
         }
     }
 
-    /// The same work each time, with appends, drops, snapshots, rolls, sealing and retirement; the disk crashes after so
-    /// many steps, when it is told to.
-    pub fn scripted(seed: u64, crash_after: Option<u64>) -> Self {
+    /// The same work each time, with appends, drops, reads, snapshots, rolls, sealing, retirement and recycling; the disk
+    /// crashes after so many steps, when it is told to.
+    pub fn scripted(seed: u64, flush: FlushMode, crash_after: Option<u64>) -> Self {
         let mut model = Self::new(seed);
+        model.fixed = true;
         model.options = LogOptions {
             snapshot_bytes: 60_000,
             retention_bytes: 400_000,
+            retention_ms: i64::MAX,
+            flush,
             ..model.options.clone()
         };
         model.crash_and_recover(0);
@@ -184,17 +198,25 @@ impl Model {
         model
     }
 
-    /// Panics unless the work has rolled, sealed, taken checkpoints, and retired something.
+    /// Panics unless every kind of background work was done, and something was retired.
     pub fn assert_touched_all(&self) {
-        let (log, sizes) = (&self.host.log, self.host.log.sizes());
-        // Only a segment that was sealed is ever retired.
-        let all = log.min_position() > 0 && log.checkpoint_position() > 0;
-        assert!(
-            all,
-            "{} {} {sizes:?}",
-            log.min_position(),
-            log.checkpoint_position()
-        );
+        let (log, jobs) = (&self.host.log, &self.host.jobs);
+        for kind in [
+            "prepare",
+            "recycle",
+            "checkpoint",
+            "seal",
+            "remove",
+            "space",
+        ] {
+            assert!(jobs.contains_key(kind), "no {kind} among {jobs:?}");
+        }
+        assert!(log.min_position() > 0 && log.checkpoint_position() > 0);
+    }
+
+    /// Crashes so far.
+    pub fn crashes(&self) -> u64 {
+        self.crashes
     }
 
     /// Steps of the disk since the script began.
@@ -202,10 +224,41 @@ impl Model {
         self.disk.steps() - self.started
     }
 
+    /// Work during which, now and then, the disk fills up or begins to fail; a failure ends the life.
+    pub fn work_or_fail(&mut self, turns: usize) {
+        let kinds = [
+            "write", "write", "sync", "sync_dir", "create", "rename", "remove", "open", "read",
+        ];
+        let causes = [
+            Cause::InputOutput,
+            Cause::NoSpace,
+            Cause::ReadOnly,
+            Cause::Short,
+        ];
+        let mut faults = Faults::default();
+        if self.random.one_in(5) {
+            faults.capacity_bytes = Some(200_000 + self.random.below(1_500_000) as u64);
+        }
+        if self.random.one_in(5) {
+            let kind = kinds[self.random.below(kinds.len())];
+            faults.cause = causes[self.random.below(causes.len())];
+            let after = self.random.below(60) as u64;
+            faults.fail_after.insert(kind, after);
+            self.faulty = true;
+        }
+        self.disk.set_faults(faults);
+        if let Err(failure) = self.work(turns) {
+            assert!(self.faulty, "{failure}");
+        }
+    }
+
     /// Some turns of random work, each followed by some steps of the disk.
     pub fn work(&mut self, turns: usize) -> Result<(), LogFailure> {
         for _ in 0..turns {
             self.now_ms += self.random.below(3) as i64;
+            if self.random.one_in(40) {
+                self.skew_ms = self.random.below(2000) as i64 - 1000;
+            }
             for _ in 0..self.random.below(6) {
                 self.append();
             }
@@ -215,7 +268,7 @@ impl Model {
             if self.random.one_in(4) {
                 self.read_something();
             }
-            self.host.submit(self.now_ms);
+            self.host.submit(self.now_ms + self.skew_ms);
             for _ in 0..self.random.below(12) {
                 self.host.step()?;
             }
@@ -306,7 +359,10 @@ impl Model {
                 });
             }
             Err(error) => {
-                assert_eq!(error, AppendError::Busy);
+                assert!(
+                    matches!(error, AppendError::Busy | AppendError::DiskFull),
+                    "{error}"
+                );
                 assert_eq!(self.host.log.next_offset(queue), before);
             }
         }
@@ -315,6 +371,7 @@ impl Model {
     /// Asks for any visible record; what comes must be right.
     fn read_something(&mut self) {
         let queues = self.expected(Position::MAX);
+        self.search_something();
         let Some((&(topic, queue_id), records)) =
             queues.iter().nth(self.random.below(queues.len().max(1)))
         else {
@@ -350,8 +407,26 @@ impl Model {
                     )
                 ),
                 Err(ReadMiss::Wanted(_)) => {}
+                Err(ReadMiss::Damaged { .. }) if self.faulty => {}
                 Err(miss) => panic!("record at {}: {miss}", entry.position),
             }
+        }
+    }
+
+    /// Asks for a key; what is found has it.
+    fn search_something(&mut self) {
+        let topic = TOPICS[self.random.below(TOPICS.len())];
+        let residue = self.random.below(7) as u64;
+        let key = format!("k{residue}");
+        let Ok(found) = self.host.log.find_by_key(topic, &key, 0, i64::MAX, 3) else {
+            return;
+        };
+        for found in found {
+            let right = self.ops.iter().any(|op| {
+                matches!(op, Op::Message { topic: of, position, bytes, .. }
+                    if *of == topic && *position == found && count_of(bytes) % 7 == residue)
+            });
+            assert!(right, "{found} was found by {key}");
         }
     }
 
@@ -382,7 +457,9 @@ impl Model {
     /// Crashes, recovers (crashing meanwhile up to `crashes` times more) and compares everything.
     pub fn crash_and_recover(&mut self, crashes: usize) -> OpenReport {
         self.disk.crash();
-        if self.started == 0 && self.random.one_in(2) {
+        self.crashes += 1;
+        self.faulty = false;
+        if !self.fixed && self.random.one_in(2) {
             self.options = small_options(&mut self.random);
         }
         self.spoil_index();
@@ -395,6 +472,7 @@ impl Model {
                 None => {}
             }
             self.disk.crash();
+            self.crashes += 1;
         }
         let verified = block_on(&self.disk, verify(&self.disk.io()))
             .unwrap()
@@ -419,7 +497,7 @@ impl Model {
         report
     }
 
-    /// Loses or spoils an index now and then: it must be built again.
+    /// Loses or spoils an index, or loses all of them, now and then: they must be built again, and say the same.
     fn spoil_index(&mut self) {
         let names: Vec<String> = self
             .disk
@@ -429,6 +507,9 @@ impl Model {
             .collect();
         if names.is_empty() || self.random.one_in(2) {
             return;
+        }
+        if self.random.one_in(4) {
+            return names.iter().for_each(|name| self.disk.vanish(name));
         }
         let name = &names[self.random.below(names.len())];
         if self.random.one_in(2) {
@@ -641,7 +722,7 @@ impl Model {
                 }
                 // An unsound index is built again in the background.
                 Err(ReadMiss::Damaged { .. }) => {
-                    self.host.submit(self.now_ms);
+                    self.host.submit(self.now_ms + self.skew_ms);
                     self.host.step().unwrap();
                 }
                 Err(miss) => {
@@ -682,7 +763,7 @@ impl Model {
                 Err(ReadMiss::Wanted(_)) => {}
                 result => return result,
             }
-            self.host.submit(self.now_ms);
+            self.host.submit(self.now_ms + self.skew_ms);
             assert!(self.host.step().unwrap(), "a read never ends");
         }
         panic!("the same is wanted again and again");

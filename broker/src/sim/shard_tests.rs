@@ -1,5 +1,5 @@
-//! A shard under random requests and crashes, against a model of what was promised. A failing seed is in the panic; run it
-//! alone with `CORELANE_SIM_SEED=<seed> cargo test -p corelane-broker one_shard_seed`.
+//! A shard under random requests and crashes, against a model of what was promised. A failing seed prints the line that runs
+//! it alone.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,8 +8,10 @@ use corelane_wire::record::Record;
 
 use super::model::small_options;
 use super::random::Random;
+use super::seeds::{run_many, run_named, run_one};
 use super::shard::{Received, SimShard, settings};
 use crate::engine::Connection;
+use crate::engine::settings::Settings;
 use crate::log::FlushMode;
 
 type Queue = (String, i32);
@@ -18,6 +20,8 @@ type Queue = (String, i32);
 struct Asked {
     queue: Queue,
     body: Vec<u8>,
+    /// It is answered only when it is on the disk.
+    waits: bool,
 }
 
 #[derive(Default)]
@@ -40,7 +44,12 @@ struct Run {
     asked: HashMap<i32, Asked>,
     commits: HashMap<i32, (Queue, i64)>,
     promises: Promises,
+    /// Answered before they were on the disk: promised once that is idle and everything is written.
+    unwritten: BTreeMap<(Queue, i64), Vec<u8>>,
+    asynchronous: bool,
     serial: u64,
+    acknowledged: u64,
+    crashes: u64,
 }
 
 const TOPICS: [&str; 3] = ["orders", "payments", "audit-log"];
@@ -50,10 +59,19 @@ impl Run {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let mut options = small_options(&mut random);
-        options.flush = FlushMode::Sync;
+        let asynchronous = random.one_in(5);
+        options.flush = if asynchronous {
+            FlushMode::Async { interval_ms: 20 }
+        } else {
+            FlushMode::Sync
+        };
         // What retention takes is the log's own test; here everything that was promised must stay.
         (options.retention_bytes, options.retention_ms) = (u64::MAX, i64::MAX);
-        let mut shard = SimShard::new(seed, settings(), options);
+        let settings = Settings {
+            sync_flush: !asynchronous,
+            ..settings()
+        };
+        let mut shard = SimShard::new(seed, settings, options);
         let client = shard.connect();
         Self {
             seed,
@@ -63,7 +81,11 @@ impl Run {
             asked: HashMap::new(),
             commits: HashMap::new(),
             promises: Promises::default(),
+            unwritten: BTreeMap::new(),
+            asynchronous,
             serial: 0,
+            acknowledged: 0,
+            crashes: 0,
         }
     }
 
@@ -85,6 +107,12 @@ impl Run {
         let len = body.len() + self.random.below(600);
         body.resize(len, b'.');
         let (topic, queue_id) = queue.clone();
+        let waits = !self.random.one_in(6);
+        let properties = if waits {
+            "TAGS\u{1}t\u{2}"
+        } else {
+            "TAGS\u{1}t\u{2}WAIT\u{1}false\u{2}"
+        };
         *self.promises.sent.entry(body.clone()).or_default() += 1;
         let opaque = self.shard.request(
             self.client,
@@ -98,11 +126,13 @@ impl Run {
                 fields.int_field("sysFlag", 0);
                 fields.int_field("bornTimestamp", 1);
                 fields.int_field("flag", 0);
-                fields.field("properties", "TAGS\u{1}t\u{2}");
+                fields.field("properties", properties);
             },
             &body,
         );
-        self.asked.insert(opaque, Asked { queue, body });
+        let waits = waits && !self.asynchronous;
+        let asked = Asked { queue, body, waits };
+        self.asked.insert(opaque, asked);
     }
 
     fn commit(&mut self) {
@@ -144,17 +174,23 @@ impl Run {
             let offset: i64 = answer.fields["queueOffset"].parse().unwrap();
             let queue_id: i32 = answer.fields["queueId"].parse().unwrap();
             assert_eq!(queue_id, asked.queue.1, "seed {seed}");
-            let before = self
-                .promises
-                .stored
-                .insert((asked.queue, offset), asked.body);
+            self.acknowledged += 1;
+            let place = (asked.queue, offset);
+            let twice = self.promises.stored.contains_key(&place)
+                || self.unwritten.insert(place.clone(), asked.body).is_some();
             assert!(
-                before.is_none(),
+                !twice,
                 "seed {seed}: two messages were acknowledged at offset {offset}"
             );
+            if asked.waits
+                && let Some(body) = self.unwritten.remove(&place)
+            {
+                self.promises.stored.insert(place, body);
+            }
         }
         if let Some((queue, offset)) = self.commits.remove(&answer.opaque)
             && answer.code == response::SUCCESS
+            && !self.asynchronous
         {
             self.promises.committed.insert(queue, offset);
         }
@@ -210,9 +246,10 @@ impl Run {
                     "seed {seed}: a message that nobody sent"
                 );
                 got.insert(next, record.body().to_vec());
-                self.promises
-                    .seen
-                    .insert((queue.clone(), next), record.body().to_vec());
+                if !self.asynchronous {
+                    let place = (queue.clone(), next);
+                    self.promises.seen.insert(place, record.body().to_vec());
+                }
                 next += 1;
                 rest = behind;
             }
@@ -238,12 +275,17 @@ impl Run {
             if self.shard.has_crashed() {
                 return;
             }
+            if self.shard.is_flushed() {
+                self.promises.stored.append(&mut self.unwritten);
+            }
         }
     }
 
     fn crash_and_check(&mut self) {
         self.shard.crash();
+        self.crashes += 1;
         self.asked.clear();
+        self.unwritten.clear();
         let commits = std::mem::take(&mut self.commits);
         if self.random.one_in(3) {
             self.crash_within(60);
@@ -251,6 +293,7 @@ impl Run {
         // A crash during the recovery: once more from the start.
         while self.shard.open().is_none() {
             self.shard.crash();
+            self.crashes += 1;
         }
         self.shard.disk.crash_after(None);
         self.client = self.shard.connect();
@@ -313,7 +356,8 @@ fn range<'a>(
     map.range((queue.clone(), 0)..=(queue.clone(), i64::MAX))
 }
 
-fn run(seed: u64) {
+/// Gives the number of crashes.
+fn run(seed: u64) -> u64 {
     let mut run = Run::new(seed);
     for _ in 0..4 {
         if run.random.one_in(2) {
@@ -324,24 +368,27 @@ fn run(seed: u64) {
         run.crash_and_check();
     }
     assert!(
-        !run.promises.stored.is_empty(),
+        run.acknowledged > 0,
         "seed {seed}: nothing was ever acknowledged"
     );
+    run.crashes
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_is_twice_at_one_offset() {
     for seed in 0..200 {
-        run(seed);
+        run_named("one_shard_seed", seed, run);
     }
+}
+
+/// See `seeds` for how it is told what to do.
+#[test]
+#[ignore = "takes as long as it is told to"]
+fn many_shard_seeds() {
+    run_many("one_shard_seed", run);
 }
 
 #[test]
 fn one_shard_seed() {
-    if let Some(seed) = std::env::var("CORELANE_SIM_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-    {
-        run(seed);
-    }
+    run_one(run);
 }
