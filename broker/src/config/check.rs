@@ -139,6 +139,13 @@ impl Config {
                 (2 * message).next_multiple_of(4096)
             ));
         }
+        if self.delete_above_percent > self.refuse_above_percent {
+            return conflict(format!(
+                "delete_above_percent ({}) is above refuse_above_percent ({}): sends would be refused before anything is \
+                 deleted",
+                self.delete_above_percent, self.refuse_above_percent
+            ));
+        }
         for (name, bytes) in [
             ("max_unflushed_bytes", self.max_unflushed_bytes),
             ("tail_cache_bytes", self.tail_cache_bytes),
@@ -229,6 +236,7 @@ mod tests {
         assert!(refused(|c| c.max_message_bytes = 16 << 20).contains("max_frame_bytes"));
         assert!(refused(|c| c.segment_bytes = 1 << 20).contains("segment_bytes"));
         assert!(refused(|c| c.max_unflushed_bytes = 1 << 20).contains("max_unflushed_bytes"));
+        assert!(refused(|c| c.delete_above_percent = 91).contains("refuse_above_percent"));
         assert!(refused(|c| (c.shards, c.cores) = (3, Cores(vec![0, 1]))).contains("lists 2"));
         assert!(refused(|c| c.cluster_name = "broker-a-3".to_owned()).contains("cluster_name"));
     }

@@ -168,6 +168,8 @@ pub(super) struct Backlog {
     /// A snapshot that waits until the log is durable up to it.
     snapshot: Option<Box<Checkpoint>>,
     checkpointing: bool,
+    /// The checkpoint keeps a segment that is to go.
+    pub checkpoint_wanted: bool,
     /// Position of the newest snapshot that was taken.
     taken: Position,
     /// Position of the checkpoint on disk.
@@ -206,6 +208,11 @@ impl Backlog {
             self.not_before_ms = None;
         }
         self.now_ms = now_ms;
+    }
+
+    /// Whether the newest snapshot is the checkpoint on disk.
+    pub fn taken_is_written(&self) -> bool {
+        self.taken == self.checkpoint
     }
 
     /// Has the index of a segment built again.
@@ -332,6 +339,8 @@ impl Log {
                     );
                     self.segments.ready.push_back(Segment::new(start, len));
                     self.work.disk_full = false;
+                    // So much less is free now.
+                    self.work.measured_ms = None;
                 }
             }
             Done::Checkpoint { position, result } => {
@@ -370,7 +379,7 @@ impl Log {
             Done::Space(result) => {
                 self.work.measuring = false;
                 self.work.space = self.settle("looking at the file system", result)?;
-                self.refuses = self.work.used_percent() > self.options.refuse_above_percent;
+                self.refuses = self.is_above_refusal();
             }
         }
         Ok(())
@@ -446,7 +455,8 @@ impl Log {
         !self.stopped
             && self.work.snapshot.is_none()
             && !self.work.checkpointing
-            && self.open.end.saturating_sub(self.work.taken) >= self.options.snapshot_bytes
+            && (self.work.checkpoint_wanted
+                || self.open.end.saturating_sub(self.work.taken) >= self.options.snapshot_bytes)
     }
 
     /// Takes the engine's state as of now, all records appended so far included, as [`StateWriter`](super::StateWriter)
@@ -455,6 +465,7 @@ impl Log {
         self.close_group();
         let position = self.open.end;
         self.work.taken = position;
+        self.work.checkpoint_wanted = false;
         self.work.snapshot = Some(Box::new(Checkpoint {
             log_id: self.log_id,
             epoch: self.epoch,

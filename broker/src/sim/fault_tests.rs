@@ -2,13 +2,13 @@
 
 use super::model::{Model, small_options};
 use super::seeds::{run_many, run_one};
-use super::{Faults, LogHost, Random, SimDisk, block_on};
+use super::{Cause, Faults, LogHost, Random, SimDisk, block_on};
 use crate::log::{
     AppendError, Damage, FlushMode, Log, LogFailure, LogOptions, OpenError, Position, ReadMiss,
     Replay, ReplayError, sample, verify,
 };
 
-struct NoState;
+pub(super) struct NoState;
 
 impl Replay for NoState {
     fn state(&mut self, _: &mut Log, _: u16, _: &[u8]) -> Result<(), ReplayError> {
@@ -16,7 +16,7 @@ impl Replay for NoState {
     }
 }
 
-fn options() -> LogOptions {
+pub(super) fn options() -> LogOptions {
     LogOptions {
         block_bytes: 4096,
         buffer_bytes: 16384,
@@ -32,13 +32,13 @@ fn options() -> LogOptions {
     }
 }
 
-fn open(disk: &SimDisk) -> Result<LogHost, OpenError> {
+pub(super) fn open(disk: &SimDisk) -> Result<LogHost, OpenError> {
     LogHost::open(disk, options(), &mut NoState)
         .unwrap()
         .map(|(host, _)| host)
 }
 
-fn append(host: &mut LogHost, body: &[u8]) -> Result<Position, AppendError> {
+pub(super) fn append(host: &mut LogHost, body: &[u8]) -> Result<Position, AppendError> {
     let queue = host.log.queue("t", 0);
     let len = sample::message("t", 0, 0, 0, 7, body, b"").len();
     let appended = host
@@ -50,7 +50,7 @@ fn append(host: &mut LogHost, body: &[u8]) -> Result<Position, AppendError> {
 }
 
 /// Appends records of their own group each, all durable; returns their positions.
-fn fill(host: &mut LogHost, count: usize) -> Vec<Position> {
+pub(super) fn fill(host: &mut LogHost, count: usize) -> Vec<Position> {
     let mut positions = Vec::new();
     for _ in 0..count {
         positions.push(append(host, &[7; 3000]).unwrap());
@@ -64,7 +64,7 @@ fn file_of(host: &LogHost, position: Position) -> (String, u64) {
     (start.file_name(), position - start.0)
 }
 
-fn read(host: &mut LogHost, position: Position) -> Result<usize, ReadMiss> {
+pub(super) fn read(host: &mut LogHost, position: Position) -> Result<usize, ReadMiss> {
     loop {
         match host.log.record_at(position) {
             Err(ReadMiss::Wanted(_)) => {}
@@ -156,6 +156,41 @@ fn a_cold_read_of_damaged_bytes_is_an_error_and_others_are_not() {
         Err(ReadMiss::Damaged { position: group })
     );
     assert!(read(&mut host, positions[2]).is_ok() && read(&mut host, positions[4]).is_ok());
+    let failures = host.log.take_read_failures();
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    let said = failures[0].to_string();
+    assert_eq!(
+        said,
+        format!("{file} at {}: the checksum is wrong", offset - 64)
+    );
+    assert_eq!(host.log.sizes().reads_failed, 1);
+}
+
+#[test]
+fn a_segment_that_vanishes_is_an_error_for_its_readers_and_at_the_next_start() {
+    let disk = SimDisk::new(12);
+    let mut host = open(&disk).unwrap();
+    let positions = fill(&mut host, 120);
+    let (gone, _) = file_of(&host, positions[0]);
+    let (other, _) = file_of(&host, positions[119]);
+    assert_ne!(gone, other);
+    disk.vanish(&gone);
+    assert!(matches!(
+        read(&mut host, positions[0]),
+        Err(ReadMiss::Damaged { .. })
+    ));
+    let failures = host.log.take_read_failures();
+    assert!(
+        failures[0].file == gone && failures[0].what.contains("no such file"),
+        "{failures:?}"
+    );
+    // Who is not concerned goes on.
+    assert!(read(&mut host, positions[119]).is_ok());
+    fill(&mut host, 3);
+    disk.crash();
+    assert!(
+        matches!(open(&disk).map(|_| ()), Err(OpenError::Missing { file, .. }) if file == gone)
+    );
 }
 
 #[test]
@@ -211,6 +246,78 @@ fn a_failed_write_stops_the_log() {
     assert_eq!(host.log.durable(), durable);
 }
 
+/// Appends one record more to three that are durable, and lets its write fail; then the three are there, and nothing else
+/// is promised.
+fn a_write_that_fails(seed: u64, cause: Cause) {
+    let disk = SimDisk::new(seed);
+    let mut host = open(&disk).unwrap();
+    let positions = fill(&mut host, 3);
+    disk.set_faults(Faults {
+        fail_after: [("write", 0)].into(),
+        cause,
+        ..Faults::default()
+    });
+    append(&mut host, &[1; 3000]).unwrap();
+    let failure = host.settle(0).unwrap_err();
+    assert!(matches!(failure, LogFailure::Write { .. }), "{failure}");
+    assert_eq!(append(&mut host, &[1; 100]), Err(AppendError::Stopped));
+    // What is there can be read until the end.
+    assert!(read(&mut host, positions[0]).is_ok());
+    disk.crash();
+    let mut host = open(&disk).unwrap();
+    for position in positions {
+        assert!(read(&mut host, position).is_ok());
+    }
+    fill(&mut host, 1);
+}
+
+#[test]
+fn a_short_write_stops_the_log_and_is_cut() {
+    for seed in 0..20 {
+        a_write_that_fails(seed, Cause::Short);
+    }
+}
+
+#[test]
+fn a_group_write_without_space_stops_the_log() {
+    a_write_that_fails(13, Cause::NoSpace);
+}
+
+#[test]
+fn a_disk_that_turns_read_only_stops_the_log() {
+    let disk = SimDisk::new(14);
+    let mut host = open(&disk).unwrap();
+    let positions = fill(&mut host, 3);
+    disk.set_faults(Faults::read_only());
+    append(&mut host, &[1; 100]).unwrap();
+    let failure = host.settle(0).unwrap_err().to_string();
+    assert!(failure.contains("read-only"), "{failure}");
+    assert!(read(&mut host, positions[0]).is_ok());
+    assert_eq!(append(&mut host, &[1; 100]), Err(AppendError::Stopped));
+}
+
+#[test]
+fn background_work_without_space_is_tried_again() {
+    for kind in ["create", "write", "rename"] {
+        let disk = SimDisk::new(15);
+        let mut host = open(&disk).unwrap();
+        fill(&mut host, 1);
+        host.log.snapshot(Vec::new());
+        disk.set_faults(Faults {
+            fail_after: [(kind, 0)].into(),
+            cause: Cause::NoSpace,
+            ..Faults::default()
+        });
+        host.settle(0).unwrap();
+        assert!(!host.log.is_checkpointed(), "{kind}");
+        disk.set_faults(Faults::default());
+        host.log.snapshot(Vec::new());
+        host.settle(10_000).unwrap();
+        assert!(host.log.is_checkpointed(), "{kind}");
+        fill(&mut host, 1);
+    }
+}
+
 #[test]
 fn a_failed_sync_of_background_work_stops_the_log() {
     for kind in ["sync", "sync_dir", "rename"] {
@@ -238,7 +345,14 @@ fn a_failed_sync_of_background_work_stops_the_log() {
 #[test]
 fn a_full_disk_refuses_and_recovers() {
     let disk = SimDisk::new(9);
-    let mut host = open(&disk).unwrap();
+    // No mark comes before the end.
+    let options = LogOptions {
+        delete_above_percent: 100,
+        refuse_above_percent: 100,
+        ..options()
+    };
+    let opened = LogHost::open(&disk, options, &mut NoState).unwrap();
+    let mut host = opened.map(|(host, _)| host).unwrap();
     host.settle(0).unwrap();
     disk.set_faults(Faults {
         capacity_bytes: Some(500_000),
@@ -283,7 +397,7 @@ fn a_full_disk_lets_the_oldest_segments_go() {
             Err(AppendError::Busy | AppendError::DiskFull) => refused += 1,
             Err(error) => panic!("{error}"),
         }
-        if host.log.max_position() > 200_000 + host.log.checkpoint_position() {
+        if host.log.snapshot_due() {
             host.log.snapshot(Vec::new());
         }
         now_ms += 1000;

@@ -24,6 +24,9 @@ mod seeds;
 mod shard_tests;
 #[cfg(test)]
 pub(crate) mod test_host;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod time_tests;
 
 pub use disk::{Cause, Faults, SimDisk, SimIo};
 pub use host::{LogHost, Tasks, block_on};

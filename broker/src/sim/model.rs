@@ -6,6 +6,7 @@ use crate::log::{
     QueueRef, ReadMiss, Replay, ReplayError, Slice, StateWriter, verify,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 const KIND_VALUE: u16 = 1;
 const KIND_DROP: u16 = 2;
@@ -18,7 +19,8 @@ enum Op {
         queue_id: i32,
         position: Position,
         end: Position,
-        bytes: Vec<u8>,
+        bytes: Rc<[u8]>,
+        count: u64,
     },
     Value {
         key: u8,
@@ -59,7 +61,7 @@ impl Replay for Values {
     }
 }
 
-type Queues = BTreeMap<(&'static str, i32), Vec<(Position, Vec<u8>)>>;
+type Queues = BTreeMap<(&'static str, i32), Vec<(Position, Rc<[u8]>)>>;
 
 /// The model and the log that it is compared with, over one disk.
 pub struct Model {
@@ -128,13 +130,6 @@ pub fn small_options(random: &mut Random) -> LogOptions {
         },
         ..LogOptions::default()
     }
-}
-
-/// The number of a message, from its unique key.
-fn count_of(record: &[u8]) -> u64 {
-    let text = String::from_utf8_lossy(record);
-    let start = text.find("UNIQ_KEY").unwrap() + "UNIQ_KEY".len() + 1;
-    u64::from_str_radix(&text[start..start + 32], 16).unwrap()
 }
 
 fn time_of(record: &[u8]) -> i64 {
@@ -355,7 +350,8 @@ impl Model {
                     queue_id,
                     position,
                     end,
-                    bytes,
+                    bytes: Rc::from(bytes),
+                    count: self.count,
                 });
             }
             Err(error) => {
@@ -423,8 +419,8 @@ impl Model {
         };
         for found in found {
             let right = self.ops.iter().any(|op| {
-                matches!(op, Op::Message { topic: of, position, bytes, .. }
-                    if *of == topic && *position == found && count_of(bytes) % 7 == residue)
+                matches!(op, Op::Message { topic: of, position, count, .. }
+                    if *of == topic && *position == found && count % 7 == residue)
             });
             assert!(right, "{found} was found by {key}");
         }
@@ -586,16 +582,14 @@ impl Model {
             if let Op::Message {
                 topic: of,
                 position,
-                bytes,
+                count,
                 ..
             } = op
                 && *of == topic
+                && count % 7 == residue
             {
-                let count = count_of(bytes);
-                if count % 7 == residue {
-                    positions.push(*position);
-                    one = Some((count, *position));
-                }
+                positions.push(*position);
+                one = Some((*count, *position));
             }
         }
         positions.reverse();
