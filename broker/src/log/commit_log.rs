@@ -143,7 +143,7 @@ impl Log {
 
     /// Whether messages are refused, or soon will be, because the file system is full or above its mark.
     pub fn is_short_of_space(&self) -> bool {
-        self.refuses || self.work.disk_full
+        self.refuses || (self.work.disk_full && self.segments.ready.is_empty())
     }
 
     /// Whether the checkpoint on disk has everything: what is missing at the next start was damaged, not torn.

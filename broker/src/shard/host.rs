@@ -456,7 +456,7 @@ impl Host {
         let space = self.broker.log.disk_space();
         let free_bytes = space.map_or(0, |space| space.free_bytes);
         if short {
-            tracing::error!(%shard, free_bytes, "the file system of the log is full, or nearly: sends are refused");
+            tracing::error!(%shard, free_bytes, "the file system of the log is full, or nearly: sends are refused, or soon will be");
         } else {
             tracing::info!(%shard, free_bytes, "there is room for the log again");
         }
