@@ -1,7 +1,7 @@
 //! A shard under random requests and crashes, against a model of what was promised. A failing seed prints the line that runs
 //! it alone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use corelane_wire::code::{pull_flag, request, response};
 use corelane_wire::record::Record;
@@ -22,6 +22,8 @@ struct Asked {
     body: Vec<u8>,
     /// It is answered only when it is on the disk.
     waits: bool,
+    /// It is to be delivered later.
+    delayed: bool,
 }
 
 #[derive(Default)]
@@ -32,8 +34,10 @@ struct Promises {
     seen: BTreeMap<(Queue, i64), Vec<u8>>,
     /// Offsets whose commit was acknowledged.
     committed: BTreeMap<Queue, i64>,
+    /// What will be delivered to a queue later, once.
+    delayed: Vec<(Queue, Vec<u8>)>,
     /// Every body that was ever sent: nothing else may come out.
-    sent: HashMap<Vec<u8>, u32>,
+    sent: HashSet<Vec<u8>>,
 }
 
 struct Run {
@@ -46,6 +50,7 @@ struct Run {
     promises: Promises,
     /// Answered before they were on the disk: promised once that is idle and everything is written.
     unwritten: BTreeMap<(Queue, i64), Vec<u8>>,
+    unwritten_delayed: Vec<(Queue, Vec<u8>)>,
     asynchronous: bool,
     serial: u64,
     acknowledged: u64,
@@ -82,6 +87,7 @@ impl Run {
             commits: HashMap::new(),
             promises: Promises::default(),
             unwritten: BTreeMap::new(),
+            unwritten_delayed: Vec::new(),
             asynchronous,
             serial: 0,
             acknowledged: 0,
@@ -108,12 +114,15 @@ impl Run {
         body.resize(len, b'.');
         let (topic, queue_id) = queue.clone();
         let waits = !self.random.one_in(6);
-        let properties = if waits {
-            "TAGS\u{1}t\u{2}"
-        } else {
-            "TAGS\u{1}t\u{2}WAIT\u{1}false\u{2}"
-        };
-        *self.promises.sent.entry(body.clone()).or_default() += 1;
+        let delayed = self.random.one_in(8);
+        let mut properties = "TAGS\u{1}t\u{2}".to_owned();
+        if !waits {
+            properties += "WAIT\u{1}false\u{2}";
+        }
+        if delayed {
+            properties += "DELAY\u{1}1\u{2}";
+        }
+        self.promises.sent.insert(body.clone());
         let opaque = self.shard.request(
             self.client,
             request::SEND_MESSAGE,
@@ -126,12 +135,17 @@ impl Run {
                 fields.int_field("sysFlag", 0);
                 fields.int_field("bornTimestamp", 1);
                 fields.int_field("flag", 0);
-                fields.field("properties", properties);
+                fields.field("properties", &properties);
             },
             &body,
         );
         let waits = waits && !self.asynchronous;
-        let asked = Asked { queue, body, waits };
+        let asked = Asked {
+            queue,
+            body,
+            waits,
+            delayed,
+        };
         self.asked.insert(opaque, asked);
     }
 
@@ -171,10 +185,19 @@ impl Run {
                 );
                 return;
             }
+            self.acknowledged += 1;
+            if asked.delayed {
+                let promised = if asked.waits {
+                    &mut self.promises.delayed
+                } else {
+                    &mut self.unwritten_delayed
+                };
+                promised.push((asked.queue, asked.body));
+                return;
+            }
             let offset: i64 = answer.fields["queueOffset"].parse().unwrap();
             let queue_id: i32 = answer.fields["queueId"].parse().unwrap();
             assert_eq!(queue_id, asked.queue.1, "seed {seed}");
-            self.acknowledged += 1;
             let place = (asked.queue, offset);
             let twice = self.promises.stored.contains_key(&place)
                 || self.unwritten.insert(place.clone(), asked.body).is_some();
@@ -242,7 +265,7 @@ impl Run {
                     "seed {seed}: offsets are dense"
                 );
                 assert!(
-                    self.promises.sent.contains_key(record.body()),
+                    self.promises.sent.contains(record.body()),
                     "seed {seed}: a message that nobody sent"
                 );
                 got.insert(next, record.body().to_vec());
@@ -260,7 +283,10 @@ impl Run {
         for _ in 0..turns {
             match self.random.below(10) {
                 0 => self.commit(),
-                1 => self.shard.advance(50),
+                1 => {
+                    let ms = [50, 50, 700][self.random.below(3)];
+                    self.shard.advance(ms);
+                }
                 2 => {
                     let queue = self.queue();
                     self.take_answers();
@@ -277,6 +303,8 @@ impl Run {
             }
             if self.shard.is_flushed() {
                 self.promises.stored.append(&mut self.unwritten);
+                let delayed = &mut self.promises.delayed;
+                delayed.append(&mut self.unwritten_delayed);
             }
         }
     }
@@ -286,6 +314,7 @@ impl Run {
         self.crashes += 1;
         self.asked.clear();
         self.unwritten.clear();
+        self.unwritten_delayed.clear();
         let commits = std::mem::take(&mut self.commits);
         if self.random.one_in(3) {
             self.crash_within(60);
@@ -330,6 +359,33 @@ impl Run {
         }
     }
 
+    /// Everything that waited comes, and nothing comes twice.
+    fn check_deliveries(&mut self) {
+        let seed = self.seed;
+        self.shard.advance(3_000);
+        let mut found = HashMap::new();
+        for topic in TOPICS {
+            for queue_id in 0..QUEUES {
+                let queue = (topic.to_owned(), queue_id);
+                for (offset, body) in self.read(&queue) {
+                    let place = (queue.clone(), offset);
+                    let twice = found.insert(body, place.clone());
+                    assert!(
+                        twice.is_none(),
+                        "seed {seed}: one message at {place:?} and {twice:?}"
+                    );
+                }
+            }
+        }
+        for (queue, body) in &self.promises.delayed {
+            let at = found.get(body).map(|(queue, _)| queue);
+            assert!(
+                at == Some(queue),
+                "seed {seed}: {queue:?} lost a message that waited for its time, found in {at:?}"
+            );
+        }
+    }
+
     fn committed(&mut self, queue: &Queue) -> Option<i64> {
         let answer = self.shard.call(
             self.client,
@@ -367,6 +423,7 @@ fn run(seed: u64) -> u64 {
         run.work(turns);
         run.crash_and_check();
     }
+    run.check_deliveries();
     assert!(
         run.acknowledged > 0,
         "seed {seed}: nothing was ever acknowledged"
