@@ -435,7 +435,7 @@ fn every_crash_point(seed: u64) -> u64 {
         model.crash_and_recover((step % 3) as usize);
         model.work(3).unwrap();
         model.crash_and_recover(0);
-        crashes += model.crashes();
+        crashes += model.counts().crashes;
     }
     crashes
 }

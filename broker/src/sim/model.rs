@@ -2,8 +2,8 @@
 
 use super::{Cause, Faults, LogHost, Random, SimDisk, block_on};
 use crate::log::{
-    AppendError, Boundary, Entry, FlushMode, Log, LogFailure, LogOptions, OpenReport, Position,
-    QueueRef, ReadMiss, Replay, ReplayError, Slice, StateWriter, verify,
+    AppendError, Boundary, Entry, FlushMode, Log, LogFailure, LogOptions, OpenError, OpenReport,
+    Position, QueueRef, ReadMiss, Replay, ReplayError, Slice, StateWriter, verify,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -61,6 +61,18 @@ impl Replay for Values {
     }
 }
 
+/// How often things happened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    pub crashes: u64,
+    /// Lives that an error of the disk has ended.
+    pub failures: u64,
+    /// Recoveries that an error of the disk has ended.
+    pub failed_starts: u64,
+    /// Messages that were refused because the disk was full.
+    pub refused_full: u64,
+}
+
 type Queues = BTreeMap<(&'static str, i32), Vec<(Position, Rc<[u8]>)>>;
 
 /// The model and the log that it is compared with, over one disk.
@@ -80,7 +92,7 @@ pub struct Model {
     skew_ms: i64,
     /// Operations of the disk fail in this life.
     faulty: bool,
-    crashes: u64,
+    counts: Counts,
     /// Minimum offsets that were seen.
     min: BTreeMap<(&'static str, i32), i64>,
     /// Steps of the disk before a script began.
@@ -158,7 +170,7 @@ impl Model {
             now_ms: 1000,
             skew_ms: 0,
             faulty: false,
-            crashes: 0,
+            counts: Counts::default(),
             count: 0,
             min: BTreeMap::new(),
             spoiled: false,
@@ -209,9 +221,9 @@ impl Model {
         assert!(log.min_position() > 0 && log.checkpoint_position() > 0);
     }
 
-    /// Crashes so far.
-    pub fn crashes(&self) -> u64 {
-        self.crashes
+    /// What has happened so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// Steps of the disk since the script began.
@@ -221,6 +233,23 @@ impl Model {
 
     /// Work during which, now and then, the disk fills up or begins to fail; a failure ends the life.
     pub fn work_or_fail(&mut self, turns: usize) {
+        let mut faults = Faults::default();
+        if self.random.one_in(5) {
+            self.faulty = true;
+            faults = self.random_faults();
+        }
+        if self.random.one_in(5) {
+            faults.capacity_bytes = Some(200_000 + self.random.below(1_500_000) as u64);
+        }
+        self.disk.set_faults(faults);
+        if let Err(failure) = self.work(turns) {
+            assert!(self.faulty, "{failure}");
+            self.counts.failures += 1;
+        }
+    }
+
+    /// One kind of operation fails, soon.
+    fn random_faults(&mut self) -> Faults {
         let kinds = [
             "write", "write", "sync", "sync_dir", "create", "rename", "remove", "open", "read",
         ];
@@ -230,20 +259,12 @@ impl Model {
             Cause::ReadOnly,
             Cause::Short,
         ];
-        let mut faults = Faults::default();
-        if self.random.one_in(5) {
-            faults.capacity_bytes = Some(200_000 + self.random.below(1_500_000) as u64);
-        }
-        if self.random.one_in(5) {
-            let kind = kinds[self.random.below(kinds.len())];
-            faults.cause = causes[self.random.below(causes.len())];
-            let after = self.random.below(60) as u64;
-            faults.fail_after.insert(kind, after);
-            self.faulty = true;
-        }
-        self.disk.set_faults(faults);
-        if let Err(failure) = self.work(turns) {
-            assert!(self.faulty, "{failure}");
+        let kind = kinds[self.random.below(kinds.len())];
+        let after = self.random.below(60) as u64;
+        Faults {
+            fail_after: [(kind, after)].into(),
+            cause: causes[self.random.below(causes.len())],
+            ..Faults::default()
         }
     }
 
@@ -359,6 +380,7 @@ impl Model {
                     matches!(error, AppendError::Busy | AppendError::DiskFull),
                     "{error}"
                 );
+                self.counts.refused_full += u64::from(error == AppendError::DiskFull);
                 assert_eq!(self.host.log.next_offset(queue), before);
             }
         }
@@ -453,7 +475,7 @@ impl Model {
     /// Crashes, recovers (crashing meanwhile up to `crashes` times more) and compares everything.
     pub fn crash_and_recover(&mut self, crashes: usize) -> OpenReport {
         self.disk.crash();
-        self.crashes += 1;
+        self.counts.crashes += 1;
         self.faulty = false;
         if !self.fixed && self.random.one_in(2) {
             self.options = small_options(&mut self.random);
@@ -462,13 +484,19 @@ impl Model {
         for _ in 0..crashes {
             let after = self.disk.steps() + self.random.below(30) as u64;
             self.disk.crash_after(Some(after));
+            let faulty = self.random.one_in(3);
+            if faulty {
+                let faults = self.random_faults();
+                self.disk.set_faults(faults);
+            }
             match LogHost::open(&self.disk, self.options.clone(), &mut Values::default()) {
                 Some(Ok((_, report))) => self.cut(&report),
+                Some(Err(OpenError::Io(_))) if faulty => self.counts.failed_starts += 1,
                 Some(Err(error)) => panic!("recovery that is going to crash: {error}"),
                 None => {}
             }
             self.disk.crash();
-            self.crashes += 1;
+            self.counts.crashes += 1;
         }
         let verified = block_on(&self.disk, verify(&self.disk.io()))
             .unwrap()

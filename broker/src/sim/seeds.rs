@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 
 /// Runs one seed; `one` is the test that repeats it. The panic of a seed that fails opens with the line to repeat it with.
-pub fn run_named(one: &str, seed: u64, run: impl Fn(u64) -> u64) -> u64 {
+pub fn run_named(one: &str, seed: u64, run: impl FnOnce(u64) -> u64) -> u64 {
     let result = catch_unwind(AssertUnwindSafe(|| run(seed)));
     result.unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<String>().cloned();
