@@ -174,7 +174,8 @@ pub(super) struct Backlog {
     taken: Position,
     /// Position of the checkpoint on disk.
     pub checkpoint: Position,
-    sealing: bool,
+    /// The segment that is being sealed.
+    pub sealing: Option<Position>,
     /// An index that queues are taking over, and the row that is next.
     installing: Option<(Box<Meta>, usize)>,
     /// Segments whose index is unsound.
@@ -218,6 +219,11 @@ impl Backlog {
     /// Has the index of a segment built again.
     pub fn rebuild(&mut self, segment: Position) {
         self.unsound.insert(segment);
+    }
+
+    /// What is retired need not be built again.
+    pub fn forget_unsound_before(&mut self, position: Position) {
+        self.unsound = self.unsound.split_off(&position);
     }
 
     /// Percentage of the file system that is used.
@@ -280,18 +286,21 @@ impl Log {
     }
 
     fn next_sealing(&mut self) -> Option<Work> {
-        if self.work.sealing || self.work.installing.is_some() {
+        if self.work.sealing.is_some() || self.work.installing.is_some() {
             return None;
         }
+        let retired = self.retired_as_recorded();
         let full = self.segments.list.len() - 1;
         let mut full = self.segments.list.iter().take(full);
         let unsound = &self.work.unsound;
-        let segment =
-            full.find(|segment| segment.index.is_none() || unsound.contains(&segment.start))?;
+        let segment = full.find(|segment| {
+            segment.start >= retired
+                && (segment.index.is_none() || unsound.contains(&segment.start))
+        })?;
         if segment.end > self.durable {
             return None;
         }
-        self.work.sealing = true;
+        self.work.sealing = Some(segment.start);
         Some(Work::Seal {
             log_id: self.log_id,
             segment: segment.start,
@@ -351,7 +360,7 @@ impl Log {
                 }
             }
             Done::Seal(Ok(mut meta)) => {
-                self.work.sealing = false;
+                self.work.sealing = None;
                 let again = self.work.unsound.remove(&meta.segment);
                 if let Some(segment) = self.segments.get_mut(meta.segment) {
                     let installed = segment.index.is_some();
@@ -365,7 +374,7 @@ impl Log {
                 }
             }
             Done::Seal(Err(SealError::Io(cause))) => {
-                self.work.sealing = false;
+                self.work.sealing = None;
                 self.settle::<()>("sealing a segment", Err(cause))?;
             }
             Done::Seal(Err(SealError::Damaged(position))) => {

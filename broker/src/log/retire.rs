@@ -4,7 +4,7 @@
 //! says up to where everything is retired; when that is durable, minimum offsets rise, readers get `Gone`, and only then
 //! files are used again or removed. So a missing file is never mistaken for a retired one, and minimum offsets never fall.
 
-use super::segment::FileId;
+use super::segment::{FileId, Segment};
 use super::stored::KIND_RETIRED;
 use super::{Log, Position};
 
@@ -47,12 +47,16 @@ impl Log {
         let full = self.segments.list.len() - 1;
         let checkpoint = self.work.checkpoint;
         let may_go = |limit: Position| limit <= checkpoint;
+        // One whose index is built once more is being read.
+        let sealing = self.work.sealing;
+        let is_settled =
+            |segment: &Segment| segment.index.is_some() && sealing != Some(segment.start);
         let mut kept_by_checkpoint = false;
         let oldest_ms = self.work.now_ms.saturating_sub(self.options.retention_ms);
         let mut bytes = self.open.end - self.segments.oldest_start();
         let mut due = None;
         for segment in self.segments.list.iter().take(full) {
-            if segment.index.is_none()
+            if !is_settled(segment)
                 || (segment.newest_ms >= oldest_ms && bytes <= self.options.retention_bytes)
             {
                 break;
@@ -67,7 +71,7 @@ impl Log {
         if due.is_none() && self.disk_is_short() {
             // One at a time: what it gave is only known when the space has been looked at again.
             let oldest = self.segments.list.front();
-            if let Some(oldest) = oldest.filter(|oldest| oldest.index.is_some()) {
+            if let Some(oldest) = oldest.filter(|oldest| is_settled(oldest)) {
                 if may_go(oldest.limit()) {
                     due = Some(oldest.limit());
                     self.work.space = None;
@@ -101,6 +105,7 @@ impl Log {
                 .push(FileId::Index(oldest.id()).file_name());
             self.segments.list.pop_front();
         }
+        self.work.forget_unsound_before(to);
         self.queues.retire_before(to);
         self.cold.retire_before(to);
     }

@@ -215,6 +215,41 @@ fn missing_files_are_named() {
     ));
 }
 
+/// An index that rots is built again; the segment may be due to go at the same time.
+#[test]
+fn a_segment_whose_index_is_built_again_does_not_go_meanwhile() {
+    for seed in 0..30 {
+        let disk = SimDisk::new(seed);
+        let mut host = open(&disk).unwrap();
+        fill(&mut host, 120);
+        let queue = host.log.find_queue("t", 0).unwrap();
+        let index = "00000000000000000000.index";
+        for bit in 0..disk.len(index) as u64 / 512 {
+            disk.flip_bit(index, bit * 4096);
+        }
+        let mut entries = Vec::new();
+        while let Err(ReadMiss::Wanted(_)) = host.log.entries(queue, 0, 1, &mut entries) {
+            host.submit(0);
+            host.step().unwrap();
+        }
+        assert!(entries.is_empty(), "the index is not sound");
+        // It is being built again.
+        host.submit(0);
+        host.log.set_retention(&LogOptions {
+            retention_bytes: 65536,
+            ..options()
+        });
+        for _ in 0..20 {
+            if host.log.snapshot_due() {
+                host.log.snapshot(Vec::new());
+            }
+            host.settle(0).unwrap();
+        }
+        assert!(host.log.min_position() > 0 && host.log.min_offset(queue) > 0);
+        assert_eq!(disk.len(index), 0, "{:?}", disk.names());
+    }
+}
+
 #[test]
 fn a_damaged_checkpoint_is_not_used() {
     let disk = SimDisk::new(6);

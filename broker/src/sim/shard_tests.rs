@@ -167,6 +167,28 @@ impl Run {
         self.commits.insert(opaque, (queue, offset));
     }
 
+    /// Deletes a topic; the next send makes it again. Nothing that was promised of it before counts any more.
+    fn delete_topic(&mut self) {
+        let topic = TOPICS[self.random.below(TOPICS.len())];
+        self.take_answers();
+        self.shard.request(
+            self.client,
+            request::DELETE_TOPIC_IN_BROKER,
+            |fields| fields.field("topic", topic),
+            &[],
+        );
+        let other = |queue: &Queue| queue.0 != topic;
+        self.asked.retain(|_, asked| other(&asked.queue));
+        self.commits.retain(|_, (queue, _)| other(queue));
+        self.unwritten.retain(|(queue, _), _| other(queue));
+        self.unwritten_delayed.retain(|(queue, _)| other(queue));
+        let promises = &mut self.promises;
+        promises.stored.retain(|(queue, _), _| other(queue));
+        promises.seen.retain(|(queue, _), _| other(queue));
+        promises.committed.retain(|queue, _| other(queue));
+        promises.delayed.retain(|(queue, _)| other(queue));
+    }
+
     fn take_answers(&mut self) {
         for answer in self.shard.receive(self.client) {
             self.take_answer(&answer);
@@ -281,6 +303,9 @@ impl Run {
 
     fn work(&mut self, turns: usize) {
         for _ in 0..turns {
+            if self.random.one_in(100) {
+                self.delete_topic();
+            }
             match self.random.below(10) {
                 0 => self.commit(),
                 1 => {
