@@ -454,6 +454,10 @@ fn a_full_disk_lets_the_oldest_segments_go() {
     );
 }
 
+/// Scripts that are known to do everything; others are for long runs. Every third is one with asynchronous flush.
+const SYNC_SCRIPT: u64 = 11;
+const ASYNC_SCRIPT: u64 = 12;
+
 /// Gives the number of crashes.
 fn every_crash_point(seed: u64) -> u64 {
     let flush = if seed.is_multiple_of(3) {
@@ -463,7 +467,9 @@ fn every_crash_point(seed: u64) -> u64 {
     };
     // The script's length in steps is found by running it once.
     let whole = Model::scripted(seed, flush, None);
-    whole.assert_touched_all();
+    if [SYNC_SCRIPT, ASYNC_SCRIPT].contains(&seed) {
+        whole.assert_touched_all();
+    }
     let mut crashes = 0;
     for step in 0..whole.steps() {
         let mut model = Model::scripted(seed, flush, Some(step));
@@ -477,12 +483,12 @@ fn every_crash_point(seed: u64) -> u64 {
 
 #[test]
 fn every_crash_point_of_a_script() {
-    every_crash_point(11);
+    every_crash_point(SYNC_SCRIPT);
 }
 
 #[test]
 fn every_crash_point_of_an_asynchronous_script() {
-    every_crash_point(12);
+    every_crash_point(ASYNC_SCRIPT);
 }
 
 /// See `seeds` for how it is told what to do.
