@@ -30,6 +30,7 @@ fn by_size() {
     let options = Options::new()
         .set("segment_bytes", &SEGMENT.to_string())
         .set("max_message_bytes", "65536")
+        .set("max_group_bytes", "65536")
         .set("retention_bytes", &(4 * SEGMENT).to_string());
     let mut cluster = Cluster::start(&options);
     let mut queue = RawQueue::create(&cluster.broker(), "size");
