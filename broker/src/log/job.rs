@@ -289,14 +289,11 @@ impl Log {
         if self.work.sealing.is_some() || self.work.installing.is_some() {
             return None;
         }
-        let retired = self.retired_as_recorded();
         let full = self.segments.list.len() - 1;
         let mut full = self.segments.list.iter().take(full);
         let unsound = &self.work.unsound;
-        let segment = full.find(|segment| {
-            segment.start >= retired
-                && (segment.index.is_none() || unsound.contains(&segment.start))
-        })?;
+        let segment =
+            full.find(|segment| segment.index.is_none() || unsound.contains(&segment.start))?;
         if segment.end > self.durable {
             return None;
         }

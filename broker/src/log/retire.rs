@@ -4,7 +4,7 @@
 //! says up to where everything is retired; when that is durable, minimum offsets rise, readers get `Gone`, and only then
 //! files are used again or removed. So a missing file is never mistaken for a retired one, and minimum offsets never fall.
 
-use super::segment::{FileId, Segment};
+use super::segment::FileId;
 use super::stored::KIND_RETIRED;
 use super::{Log, Position};
 
@@ -21,7 +21,9 @@ impl Log {
     /// Retires what is due; called once a turn.
     pub(super) fn retire(&mut self) {
         if let Some(retirement) = self.retirement {
-            if self.durable >= retirement.recorded {
+            // A segment whose index is built once more is read until that is done.
+            let is_read = self.work.sealing.is_some_and(|at| at < retirement.to);
+            if self.durable >= retirement.recorded && !is_read {
                 self.retirement = None;
                 self.retire_before(retirement.to);
             }
@@ -47,16 +49,12 @@ impl Log {
         let full = self.segments.list.len() - 1;
         let checkpoint = self.work.checkpoint;
         let may_go = |limit: Position| limit <= checkpoint;
-        // One whose index is built once more is being read.
-        let sealing = self.work.sealing;
-        let is_settled =
-            |segment: &Segment| segment.index.is_some() && sealing != Some(segment.start);
         let mut kept_by_checkpoint = false;
         let oldest_ms = self.work.now_ms.saturating_sub(self.options.retention_ms);
         let mut bytes = self.open.end - self.segments.oldest_start();
         let mut due = None;
         for segment in self.segments.list.iter().take(full) {
-            if !is_settled(segment)
+            if segment.index.is_none()
                 || (segment.newest_ms >= oldest_ms && bytes <= self.options.retention_bytes)
             {
                 break;
@@ -71,7 +69,7 @@ impl Log {
         if due.is_none() && self.disk_is_short() {
             // One at a time: what it gave is only known when the space has been looked at again.
             let oldest = self.segments.list.front();
-            if let Some(oldest) = oldest.filter(|oldest| is_settled(oldest)) {
+            if let Some(oldest) = oldest.filter(|oldest| oldest.index.is_some()) {
                 if may_go(oldest.limit()) {
                     due = Some(oldest.limit());
                     self.work.space = None;
