@@ -76,7 +76,8 @@ fn by_size() {
 fn by_other_bounds_while_it_runs() {
     let options = Options::new()
         .set("segment_bytes", &SEGMENT.to_string())
-        .set("max_message_bytes", "65536");
+        .set("max_message_bytes", "65536")
+        .set("max_group_bytes", "65536");
     let cluster = Cluster::start(&options);
     let mut queue = RawQueue::create(&cluster.broker(), "bounds");
     for _ in 0..600 {
