@@ -236,7 +236,7 @@ impl Model {
         let mut faults = Faults::default();
         if self.random.one_in(5) {
             self.faulty = true;
-            faults = self.random_faults();
+            faults = self.random_faults(60);
         }
         if self.random.one_in(5) {
             faults.capacity_bytes = Some(200_000 + self.random.below(1_500_000) as u64);
@@ -248,8 +248,8 @@ impl Model {
         }
     }
 
-    /// One kind of operation fails, soon.
-    fn random_faults(&mut self) -> Faults {
+    /// One kind of operation fails, after fewer than so many.
+    fn random_faults(&mut self, within: usize) -> Faults {
         let kinds = [
             "write", "write", "sync", "sync_dir", "create", "rename", "remove", "open", "read",
         ];
@@ -260,7 +260,7 @@ impl Model {
             Cause::Short,
         ];
         let kind = kinds[self.random.below(kinds.len())];
-        let after = self.random.below(60) as u64;
+        let after = self.random.below(within) as u64;
         Faults {
             fail_after: [(kind, after)].into(),
             cause: causes[self.random.below(causes.len())],
@@ -486,7 +486,7 @@ impl Model {
             self.disk.crash_after(Some(after));
             let faulty = self.random.one_in(3);
             if faulty {
-                let faults = self.random_faults();
+                let faults = self.random_faults(6);
                 self.disk.set_faults(faults);
             }
             match LogHost::open(&self.disk, self.options.clone(), &mut Values::default()) {
