@@ -4,7 +4,8 @@ use super::fault_tests::{NoState, append, fill, open, options, read};
 use super::shard::{SimShard, settings};
 use super::{Faults, LogHost, SimDisk};
 use crate::log::{AppendError, FlushMode, LogOptions};
-use corelane_wire::code::response;
+use corelane_wire::FrameWriter;
+use corelane_wire::code::{request, response};
 
 fn slow(least_ms: i64, most_ms: i64) -> Faults {
     Faults {
@@ -38,6 +39,42 @@ fn nothing_is_answered_before_a_slow_disk_has_it() {
     );
     let answered: Vec<i32> = answers.iter().map(|answer| answer.opaque).collect();
     assert_eq!(answered, asked, "in the order of the log");
+}
+
+/// A commit of what is committed already is no promise either before the first one is on the disk.
+#[test]
+fn a_commit_that_changes_nothing_is_answered_when_it_is_durable() {
+    let mut shard = SimShard::new(5, settings(), options());
+    let client = shard.connect();
+    shard.send(client, "t", 0, "first", &[]);
+    shard.settle();
+    shard.receive(client);
+    shard.disk.set_faults(slow(500, 500));
+    let commit = |shard: &mut SimShard| {
+        let fields = |fields: &mut FrameWriter<'_>| {
+            fields.field("consumerGroup", "DEFAULT_CONSUMER");
+            fields.field("topic", "t");
+            fields.int_field("queueId", 0);
+            fields.int_field("commitOffset", 1);
+        };
+        shard.request(client, request::UPDATE_CONSUMER_OFFSET, fields, &[])
+    };
+    let asked = [commit(&mut shard), commit(&mut shard)];
+    shard.advance(400);
+    assert!(shard.receive(client).is_empty());
+    shard.advance(2_000);
+    let answers = shard.receive(client);
+    let answered: Vec<(i32, i32)> = answers
+        .iter()
+        .map(|answer| (answer.opaque, answer.code))
+        .collect();
+    assert_eq!(answered, asked.map(|opaque| (opaque, response::SUCCESS)));
+    commit(&mut shard);
+    assert_eq!(
+        shard.receive(client).len(),
+        1,
+        "there is nothing to wait for"
+    );
 }
 
 #[test]
