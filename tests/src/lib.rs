@@ -23,10 +23,12 @@ pub mod consumer;
 pub mod go;
 pub mod java;
 pub mod ledger;
+pub mod loop_disk;
 pub mod message;
 pub mod ports;
 pub mod process;
 pub mod raw;
+pub mod raw_queue;
 pub mod server;
 pub mod turn;
 

@@ -21,6 +21,12 @@ pub mod code {
     pub const UPDATE_CONSUMER_OFFSET: i64 = 15;
     /// UPDATE_AND_CREATE_TOPIC.
     pub const CREATE_TOPIC: i64 = 17;
+    /// UPDATE_BROKER_CONFIG.
+    pub const UPDATE_CONFIG: i64 = 25;
+    /// GET_BROKER_RUNTIME_INFO.
+    pub const RUNTIME_INFO: i64 = 28;
+    /// GET_MIN_OFFSET.
+    pub const MIN_OFFSET: i64 = 31;
     /// GET_MAX_OFFSET.
     pub const MAX_OFFSET: i64 = 30;
     /// REGISTER_BROKER.

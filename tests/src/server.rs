@@ -96,6 +96,14 @@ impl Server {
         self.process = Some(Process::start(command, &self.log, false));
     }
 
+    /// Waits until it has ended by itself: how, and all that it has written to its log. Panics when it still runs after
+    /// `within`.
+    pub fn ended(&mut self, within: Duration) -> (ExitStatus, String) {
+        let mut process = self.process.take().expect("a server that runs");
+        let status = process.wait(within);
+        (status, process.log())
+    }
+
     /// The running process.
     pub fn process(&self) -> &Process {
         self.process.as_ref().expect("a server that runs")

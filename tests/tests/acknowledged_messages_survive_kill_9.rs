@@ -10,6 +10,16 @@ use corelane_tests::{
 };
 use serde_json::json;
 
+/// As often as `CORELANE_KILLS` says, or 100 times:
+/// `CORELANE_KILLS=1000 cargo test -p corelane-tests --test acknowledged_messages_survive_kill_9 many -- --ignored`
+#[test]
+#[ignore = "takes as long as it is told to"]
+fn killed_many_times_under_load() {
+    let times =
+        std::env::var("CORELANE_KILLS").map_or(100, |times| times.parse().expect("a number"));
+    interrupted_under_load(Language::Go, "killed", times, Cluster::kill9);
+}
+
 in_java_and_go!(
     killed_three_times_under_load,
     terminated_under_load,
@@ -42,8 +52,9 @@ fn interrupted_under_load(
     client.producer_with("producer", json!({"timeout_ms": 3000}));
     client.consumer(&Consumer::new("group", topic));
     let stream = client.stream("producer", topic, &queues, UNTIL_STOPPED, 300);
-    for _ in 0..times {
-        flow(&client, stream, 1000);
+    for time in 0..times {
+        // Not always in the same state of things.
+        flow(&client, stream, 200 + time * 397 % 1600);
         interrupt(&mut cluster);
         cluster.start_again();
     }

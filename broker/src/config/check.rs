@@ -14,6 +14,8 @@ const PORT_STRIDE: u32 = 10;
 
 /// What a record and its group need beside the body: fixed fields, topic, properties, checksums, padding to a block.
 const RECORD_OVERHEAD_BYTES: usize = 64 * 1024;
+/// What a file of the log needs beside its longest group: a few of the largest blocks, rounded up.
+const GROUP_ROOM_BYTES: u64 = 512 << 10;
 
 /// The ports of one shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +141,20 @@ impl Config {
                 (2 * message).next_multiple_of(4096)
             ));
         }
+        if self.max_group_bytes as u64 + GROUP_ROOM_BYTES > self.segment_bytes {
+            return conflict(format!(
+                "segment_bytes ({}) must hold a group of max_group_bytes ({}) and 512 KiB beside it: raise it, or lower \
+                 max_group_bytes",
+                self.segment_bytes, self.max_group_bytes
+            ));
+        }
+        if self.delete_above_percent > self.refuse_above_percent {
+            return conflict(format!(
+                "delete_above_percent ({}) is above refuse_above_percent ({}): sends would be refused before anything is \
+                 deleted",
+                self.delete_above_percent, self.refuse_above_percent
+            ));
+        }
         for (name, bytes) in [
             ("max_unflushed_bytes", self.max_unflushed_bytes),
             ("tail_cache_bytes", self.tail_cache_bytes),
@@ -229,6 +245,9 @@ mod tests {
         assert!(refused(|c| c.max_message_bytes = 16 << 20).contains("max_frame_bytes"));
         assert!(refused(|c| c.segment_bytes = 1 << 20).contains("segment_bytes"));
         assert!(refused(|c| c.max_unflushed_bytes = 1 << 20).contains("max_unflushed_bytes"));
+        let group = refused(|c| (c.segment_bytes, c.max_group_bytes) = (16 << 20, 16 << 20));
+        assert!(group.contains("max_group_bytes"), "{group}");
+        assert!(refused(|c| c.delete_above_percent = 91).contains("refuse_above_percent"));
         assert!(refused(|c| (c.shards, c.cores) = (3, Cores(vec![0, 1]))).contains("lists 2"));
         assert!(refused(|c| c.cluster_name = "broker-a-3".to_owned()).contains("cluster_name"));
     }

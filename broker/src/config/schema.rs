@@ -181,8 +181,18 @@ schema! {
         max_group_bytes: usize = MIB as usize, blocks(4 * KIB, 64 * MIB), AtRestart;
         /// How many groups may be on their way to the disk at once.
         max_writes_in_flight: usize = 8, count(1, 64), AtRestart;
-        /// Files of the log whose newest message is older than this are deleted or used again.
+        /// Files of the log whose newest message is older than this are deleted or used again. Messages that wait for
+        /// their delivery are never that old; lower it only when none waits, for those may be lost then.
         retention_hours: u64 = 72, hours(1, 876_000), AtOnce, "fileReservedTime";
+        /// While the log of a shard is longer than this, its oldest files are deleted or used again, with messages in
+        /// them that wait for their delivery: it says so when that happens. 0: the length does not matter.
+        retention_bytes: u64 = 0, bytes(0, 1 << 50), AtOnce;
+        /// While more of the file system than this is used, the oldest files are deleted, whatever their age, as with
+        /// retention_bytes. 100: never.
+        delete_above_percent: u8 = 85, count(1, 100), AtOnce, "diskMaxUsedSpaceRatio";
+        /// While more of the file system than this is used, sends are refused with SERVICE_NOT_AVAILABLE (14). 100: not
+        /// before it is full.
+        refuse_above_percent: u8 = 90, count(1, 100), AtOnce;
         /// How often consumer offsets are made durable. After a crash consumers may see so much again.
         offset_commit_interval_ms: u64 = 5_000, ms(10, 600_000), AtRestart, "flushConsumerOffsetInterval";
     }

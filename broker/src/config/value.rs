@@ -223,7 +223,7 @@ macro_rules! numbers {
     )*};
 }
 
-numbers!(u16, u32, u64, usize);
+numbers!(u8, u16, u32, u64, usize);
 
 impl Value for bool {
     fn read(text: &str, _: &Rule) -> Option<Self> {

@@ -120,6 +120,11 @@ impl Offsets {
         !self.dirty.is_empty()
     }
 
+    /// Whether anything of a pair is to be journalled.
+    pub fn is_dirty_in(&self, group: &str, topic: &str) -> bool {
+        !self.dirty.is_empty() && self.dirty.contains(&(group.to_owned(), topic.to_owned()))
+    }
+
     /// The pairs of group and topic that changed since the last call.
     pub fn take_dirty(&mut self) -> HashSet<Key> {
         std::mem::take(&mut self.dirty)

@@ -97,11 +97,12 @@ impl Engine {
         if req.to.oneway {
             return Ok(());
         }
-        if !changed {
-            turn.answer_ok(req.to);
-            return Ok(());
-        }
-        let end = self.journal_offsets(turn, &group, &topic)?;
+        let end = if changed || self.offsets.is_dirty_in(&group, &topic) {
+            self.journal_offsets(turn, &group, &topic)?
+        } else {
+            // The commit that made it so may still be on its way to the disk.
+            turn.log.max_position()
+        };
         self.answer_when_durable(turn, req.to, end, 0);
         Ok(())
     }

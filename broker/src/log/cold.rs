@@ -7,7 +7,7 @@
 use super::group::{self, MIN_BLOCK_BYTES};
 use super::index::{PAGE_BYTES, page_is_sound};
 use super::segment::{FileId, SegmentId};
-use super::{Position, Slice};
+use super::{IoError, Position, ReadFailure, Slice};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Offsets and lengths of reads are multiples of it.
@@ -46,6 +46,19 @@ impl Place {
     fn segment(self) -> Position {
         match self {
             Place::Chunk { segment, .. } | Place::Pages { segment, .. } => segment,
+        }
+    }
+
+    /// The file that it is in, and where it begins there.
+    fn in_file(self) -> (FileId, u64) {
+        match self {
+            Place::Chunk { start, segment } => {
+                (FileId::Segment(SegmentId(segment)), start - segment)
+            }
+            Place::Pages { page, segment } => (
+                FileId::Index(SegmentId(segment)),
+                u64::from(page) * PAGE_BYTES as u64,
+            ),
         }
     }
 }
@@ -179,15 +192,7 @@ impl ColdReads {
         }
         let id = ReadId(self.next_id);
         self.next_id += 1;
-        let (file, from) = match place {
-            Place::Chunk { start, segment } => {
-                (FileId::Segment(SegmentId(segment)), start - segment)
-            }
-            Place::Pages { page, segment } => (
-                FileId::Index(SegmentId(segment)),
-                u64::from(page) * PAGE_BYTES as u64,
-            ),
-        };
+        let (file, from) = place.in_file();
         let offset = from / READ_ALIGN * READ_ALIGN;
         let lead = (from - offset) as usize;
         let aligned = (lead + len).next_multiple_of(READ_ALIGN as usize);
@@ -210,27 +215,52 @@ impl ColdReads {
         self.wanted.pop_front()
     }
 
-    /// Checks what a read brought and keeps it, unless its segment lies before `oldest`.
-    pub fn arrived(&mut self, id: ReadId, bytes: Option<Slice>, log_id: u64, oldest: Position) {
-        let Some(at) = self.pending.iter().position(|pending| pending.id == id) else {
-            return;
-        };
+    /// Checks what a read brought and keeps it, unless its segment lies before `oldest`. Says what is wrong with it.
+    pub fn arrived(
+        &mut self,
+        id: ReadId,
+        result: Result<Slice, IoError>,
+        log_id: u64,
+        oldest: Position,
+    ) -> Option<ReadFailure> {
+        let at = self.pending.iter().position(|pending| pending.id == id)?;
         let Pending {
             place, len, lead, ..
         } = self.pending.swap_remove(at);
         if place.segment() < oldest {
-            return;
+            return None;
         }
         self.uses += 1;
-        let bytes = bytes
-            .filter(|bytes| bytes.len() >= lead + len)
-            .map(|bytes| bytes.slice(lead..lead + len));
+        let mut what = None;
+        let bytes = match result {
+            Ok(bytes) if bytes.len() >= lead + len => Some(bytes.slice(lead..lead + len)),
+            Ok(_) => {
+                what = Some("the file ends before".to_owned());
+                None
+            }
+            Err(error) => {
+                what = Some(error.to_string());
+                None
+            }
+        };
         let failed = bytes.is_none();
         let bytes = bytes.unwrap_or_else(|| Slice::copied(&[], 1));
         let extents = match place {
             Place::Chunk { start, .. } => groups(&bytes, log_id, start),
             Place::Pages { page, segment } => pages(&bytes, log_id, segment, page),
         };
+        let unsound = extents.iter().find(|extent| !extent.sound);
+        let unsound = unsound.map(|extent| extent.start);
+        let failure = what
+            .or_else(|| unsound.map(|_| "the checksum is wrong".to_owned()))
+            .map(|what| {
+                let (file, from) = place.in_file();
+                ReadFailure {
+                    file: file.file_name(),
+                    offset: from + unsound.unwrap_or_default() as u64,
+                    what,
+                }
+            });
         self.bytes += bytes.len();
         let piece = Piece {
             bytes,
@@ -258,6 +288,7 @@ impl ColdReads {
             };
             self.bytes -= gone.bytes.len();
         }
+        failure
     }
 
     /// Forgets the index pages of a segment.

@@ -10,7 +10,7 @@ use super::queue::Queues;
 use super::retire::Retirement;
 use super::segment::{Segment, SegmentId, Segments};
 use super::tail::TailBuffers;
-use super::{DiskSpace, LogOptions, Position, QueueRef};
+use super::{DiskSpace, LogOptions, Position, QueueRef, ReadFailure};
 
 /// The log of one shard. Pure: it hands out writes, reads and jobs; its host runs them and reports what came of them.
 pub struct Log {
@@ -32,6 +32,9 @@ pub struct Log {
     pub(super) cold: ColdReads,
     pub(super) time_searches: TimeSearches,
     pub(super) keys: Keys,
+    pub(super) reads_failed: u64,
+    /// Failures that the host has not taken yet.
+    pub(super) read_failures: Vec<ReadFailure>,
     pub(super) work: Backlog,
     pub(super) retirement: Option<Retirement>,
     /// Too little of the file system is free for messages.
@@ -58,6 +61,8 @@ impl Log {
             cold: ColdReads::new(options.read_cache_bytes),
             time_searches: TimeSearches::default(),
             keys: Keys::default(),
+            reads_failed: 0,
+            read_failures: Vec::new(),
             work: Backlog::new(0),
             retirement: None,
             refuses: false,
@@ -139,6 +144,29 @@ impl Log {
         self.work.checkpoint
     }
 
+    /// Whether messages are refused, or soon will be, because the file system is full or above its mark.
+    pub fn is_short_of_space(&self) -> bool {
+        self.refuses || (self.work.disk_full && self.segments.ready.is_empty())
+    }
+
+    /// Whether the checkpoint on disk has everything: what is missing at the next start was damaged, not torn.
+    pub fn is_checkpointed(&self) -> bool {
+        self.work.checkpoint == self.open.end
+    }
+
+    /// Takes over other bounds of what is kept: age, size and the two marks of the disk.
+    pub fn set_retention(&mut self, options: &LogOptions) {
+        self.options.retention_ms = options.retention_ms;
+        self.options.retention_bytes = options.retention_bytes;
+        self.options.delete_above_percent = options.delete_above_percent;
+        self.options.refuse_above_percent = options.refuse_above_percent;
+        self.refuses = self.is_above_refusal();
+    }
+
+    pub(super) fn is_above_refusal(&self) -> bool {
+        self.work.used_percent() > self.options.refuse_above_percent
+    }
+
     /// The oldest position that can be read.
     pub fn min_position(&self) -> Position {
         self.retired.max(self.segments.oldest_start())
@@ -187,6 +215,7 @@ impl Log {
             unflushed_bytes: self.unflushed_bytes(),
             tail_memory_bytes: self.tail.memory_bytes(),
             read_memory_bytes: self.cold.memory_bytes(),
+            reads_failed: self.reads_failed,
         }
     }
 }
@@ -210,4 +239,6 @@ pub struct LogSizes {
     pub tail_memory_bytes: usize,
     /// Memory of what was read from disk.
     pub read_memory_bytes: usize,
+    /// Reads that failed, or brought bytes that fail their checksum.
+    pub reads_failed: u64,
 }

@@ -89,6 +89,18 @@ pub enum ReadMiss {
     },
 }
 
+/// A read that brought no good bytes.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{file} at {offset}: {what}")]
+pub struct ReadFailure {
+    /// Name of the file.
+    pub file: String,
+    /// Where in the file the bad bytes begin.
+    pub offset: u64,
+    /// What is wrong.
+    pub what: String,
+}
+
 /// Why a log cannot be opened.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OpenError {

@@ -93,6 +93,18 @@ enum Done {
 }
 
 impl Job {
+    /// What kind of work it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self.0 {
+            Work::Prepare { .. } => "prepare",
+            Work::Recycle { .. } => "recycle",
+            Work::Checkpoint(_) => "checkpoint",
+            Work::Seal { .. } => "seal",
+            Work::Remove(_) => "remove",
+            Work::Space => "space",
+        }
+    }
+
     /// Runs the work.
     pub async fn run<I: Io>(self, io: &I) -> JobDone {
         JobDone(match self.0 {
@@ -178,11 +190,14 @@ pub(super) struct Backlog {
     /// A snapshot that waits until the log is durable up to it.
     snapshot: Option<Box<Checkpoint>>,
     checkpointing: bool,
+    /// The checkpoint keeps a segment that is to go.
+    pub checkpoint_wanted: bool,
     /// Position of the newest snapshot that was taken.
     taken: Position,
     /// Position of the checkpoint on disk.
     pub checkpoint: Position,
-    sealing: bool,
+    /// The segment that is being sealed.
+    pub sealing: Option<Position>,
     /// An index that queues are taking over, and the row that is next.
     installing: Option<(Box<Meta>, usize)>,
     /// Segments whose index is unsound.
@@ -218,9 +233,19 @@ impl Backlog {
         self.now_ms = now_ms;
     }
 
+    /// Whether the newest snapshot is the checkpoint on disk.
+    pub fn taken_is_written(&self) -> bool {
+        self.taken == self.checkpoint
+    }
+
     /// Has the index of a segment built again.
     pub fn rebuild(&mut self, segment: Position) {
         self.unsound.insert(segment);
+    }
+
+    /// What is retired need not be built again.
+    pub fn forget_unsound_before(&mut self, position: Position) {
+        self.unsound = self.unsound.split_off(&position);
     }
 
     /// Percentage of the file system that is used.
@@ -283,7 +308,7 @@ impl Log {
     }
 
     fn next_sealing(&mut self) -> Option<Work> {
-        if self.work.sealing || self.work.installing.is_some() {
+        if self.work.sealing.is_some() || self.work.installing.is_some() {
             return None;
         }
         let full = self.segments.list.len() - 1;
@@ -294,7 +319,7 @@ impl Log {
         if segment.end > self.durable {
             return None;
         }
-        self.work.sealing = true;
+        self.work.sealing = Some(segment.start);
         Some(Work::Seal {
             log_id: self.log_id,
             segment: segment.start,
@@ -342,6 +367,8 @@ impl Log {
                     );
                     self.segments.ready.push_back(Segment::new(start, len));
                     self.work.disk_full = false;
+                    // So much less is free now.
+                    self.work.measured_ms = None;
                 }
             }
             Done::Checkpoint { position, result } => {
@@ -352,7 +379,7 @@ impl Log {
                 }
             }
             Done::Seal(Ok(mut meta)) => {
-                self.work.sealing = false;
+                self.work.sealing = None;
                 let again = self.work.unsound.remove(&meta.segment);
                 if let Some(segment) = self.segments.get_mut(meta.segment) {
                     let installed = segment.index.is_some();
@@ -366,7 +393,7 @@ impl Log {
                 }
             }
             Done::Seal(Err(SealError::Io(cause))) => {
-                self.work.sealing = false;
+                self.work.sealing = None;
                 self.settle::<()>("sealing a segment", Err(cause))?;
             }
             Done::Seal(Err(SealError::Damaged(position))) => {
@@ -380,7 +407,7 @@ impl Log {
             Done::Space(result) => {
                 self.work.measuring = false;
                 self.work.space = self.settle("looking at the file system", result)?;
-                self.refuses = self.work.used_percent() > self.options.refuse_above_percent;
+                self.refuses = self.is_above_refusal();
             }
         }
         Ok(())
@@ -456,7 +483,8 @@ impl Log {
         !self.stopped
             && self.work.snapshot.is_none()
             && !self.work.checkpointing
-            && self.open.end.saturating_sub(self.work.taken) >= self.options.snapshot_bytes
+            && (self.work.checkpoint_wanted
+                || self.open.end.saturating_sub(self.work.taken) >= self.options.snapshot_bytes)
     }
 
     /// Takes the engine's state as of now, all records appended so far included, as [`StateWriter`](super::StateWriter)
@@ -465,6 +493,7 @@ impl Log {
         self.close_group();
         let position = self.open.end;
         self.work.taken = position;
+        self.work.checkpoint_wanted = false;
         self.work.snapshot = Some(Box::new(Checkpoint {
             log_id: self.log_id,
             epoch: self.epoch,

@@ -100,7 +100,12 @@ impl Log {
                 found: Vec::new(),
             });
         match self.search(&mut search) {
-            Ok(()) => Ok(search.found),
+            Ok(()) => {
+                // It may have taken several reads, and retention does not wait for it.
+                let oldest = self.min_position();
+                search.found.retain(|&position| position >= oldest);
+                Ok(search.found)
+            }
             Err(miss) => {
                 if matches!(miss, ReadMiss::Wanted(_)) {
                     self.keys.searches.push_back(search);

@@ -50,7 +50,7 @@ pub use buffer::{AlignedBuffer, Slice};
 pub use cold::{ReadId, ReadOp};
 pub use commit_log::{Log, LogSizes};
 pub use dump::{DumpEnd, Dumped, dump};
-pub use error::{AppendError, IoError, LogFailure, OpenError, ReadMiss, ReplayError};
+pub use error::{AppendError, IoError, LogFailure, OpenError, ReadFailure, ReadMiss, ReplayError};
 pub use group::{GroupHeader, NoGroup};
 pub use io::{DiskSpace, Io, ReadBuffer};
 pub use job::{Job, JobDone};

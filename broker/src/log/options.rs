@@ -48,9 +48,9 @@ pub struct LogOptions {
     pub retention_ms: i64,
     /// Segments may go, oldest first, while the log is longer.
     pub retention_bytes: u64,
-    /// Segments may go, oldest first, while more of the file system is used.
+    /// Segments may go, oldest first, while more of the file system is used; at 100 not even when it is full.
     pub delete_above_percent: u8,
-    /// Messages are refused with `DiskFull` while more of the file system is used.
+    /// Messages are refused with `DiskFull` while more of the file system is used. In any case they are when it is full.
     pub refuse_above_percent: u8,
     /// When groups are written.
     pub flush: FlushMode,

@@ -6,7 +6,7 @@
 use super::cold::{Asked, Place};
 use super::group::records;
 use super::stored::Stored;
-use super::{IoError, Log, Position, ReadBuffer, ReadId, ReadMiss, ReadOp, Slice};
+use super::{IoError, Log, Position, ReadBuffer, ReadFailure, ReadId, ReadMiss, ReadOp, Slice};
 
 /// Chunks that are read ahead of a sequential reader.
 const READ_AHEAD: usize = 4;
@@ -144,6 +144,14 @@ impl Log {
     /// A read has ended: who was told `Wanted` may ask again.
     pub fn read_done(&mut self, id: ReadId, result: Result<ReadBuffer, IoError>) {
         let oldest = self.segments.oldest_start();
-        self.cold.arrived(id, result.ok(), self.log_id, oldest);
+        if let Some(failure) = self.cold.arrived(id, result, self.log_id, oldest) {
+            self.reads_failed += 1;
+            self.read_failures.push(failure);
+        }
+    }
+
+    /// The failures of reads since the last call.
+    pub fn take_read_failures(&mut self) -> Vec<ReadFailure> {
+        std::mem::take(&mut self.read_failures)
     }
 }

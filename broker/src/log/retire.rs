@@ -21,7 +21,9 @@ impl Log {
     /// Retires what is due; called once a turn.
     pub(super) fn retire(&mut self) {
         if let Some(retirement) = self.retirement {
-            if self.durable >= retirement.recorded {
+            // A segment whose index is built once more is read until that is done.
+            let is_read = self.work.sealing.is_some_and(|at| at < retirement.to);
+            if self.durable >= retirement.recorded && !is_read {
                 self.retirement = None;
                 self.retire_before(retirement.to);
             }
@@ -45,15 +47,20 @@ impl Log {
             return None;
         }
         let full = self.segments.list.len() - 1;
-        let may_go = |limit: Position| limit <= self.work.checkpoint;
+        let checkpoint = self.work.checkpoint;
+        let may_go = |limit: Position| limit <= checkpoint;
+        let mut kept_by_checkpoint = false;
         let oldest_ms = self.work.now_ms.saturating_sub(self.options.retention_ms);
         let mut bytes = self.open.end - self.segments.oldest_start();
         let mut due = None;
         for segment in self.segments.list.iter().take(full) {
-            if segment.index.is_none() || !may_go(segment.limit()) {
+            if segment.index.is_none()
+                || (segment.newest_ms >= oldest_ms && bytes <= self.options.retention_bytes)
+            {
                 break;
             }
-            if segment.newest_ms >= oldest_ms && bytes <= self.options.retention_bytes {
+            if !may_go(segment.limit()) {
+                kept_by_checkpoint = true;
                 break;
             }
             bytes -= segment.len;
@@ -61,20 +68,26 @@ impl Log {
         }
         if due.is_none() && self.disk_is_short() {
             // One at a time: what it gave is only known when the space has been looked at again.
-            let oldest = self
-                .segments
-                .list
-                .front()
-                .filter(|oldest| oldest.index.is_some() && may_go(oldest.limit()));
-            due = oldest.map(|oldest| oldest.limit());
-            self.work.space = None;
+            let oldest = self.segments.list.front();
+            if let Some(oldest) = oldest.filter(|oldest| oldest.index.is_some()) {
+                if may_go(oldest.limit()) {
+                    due = Some(oldest.limit());
+                    self.work.space = None;
+                } else {
+                    kept_by_checkpoint = true;
+                }
+            }
         }
+        // One checkpoint at a time: that of a snapshot which was taken meanwhile may be enough.
+        self.work.checkpoint_wanted = kept_by_checkpoint && self.work.taken_is_written();
         due
     }
 
     fn disk_is_short(&self) -> bool {
+        let full =
+            self.work.disk_full && self.segments.ready.is_empty() && self.work.spare.is_empty();
         self.work.used_percent() > self.options.delete_above_percent
-            || (self.work.disk_full && self.segments.ready.is_empty() && self.work.spare.is_empty())
+            || (full && self.options.delete_above_percent < 100)
     }
 
     /// Forgets everything before `to`, the start of a segment, and gives its files away.
@@ -90,6 +103,7 @@ impl Log {
                 .push(FileId::Index(oldest.id()).file_name());
             self.segments.list.pop_front();
         }
+        self.work.forget_unsound_before(to);
         self.queues.retire_before(to);
         self.cold.retire_before(to);
     }

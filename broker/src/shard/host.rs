@@ -20,14 +20,14 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::commit::Commit;
 use super::disk::Disk;
-use super::options::engine_settings;
+use super::options::{engine_settings, log_options};
 use super::register::{Identity, Registrar, topic_route};
 use super::sink::{LogBytes, Sink};
 use super::{ShardError, ShardOptions};
 use crate::engine::settings::Settings;
 use crate::engine::{Connection, Effect, Engine, Now, Turn};
 use crate::log::{
-    self, Io, IoError, JobDone, Log, LogFailure, ReadBuffer, ReadId, SegmentId, WriteId,
+    self, Io, IoError, JobDone, Log, LogFailure, OpenReport, ReadBuffer, ReadId, SegmentId, WriteId,
 };
 use crate::net::{CloseReason, ConnId, Handler, Net};
 use crate::ring::{Completion, Owner, Parker, RemoteWaker, Ring, RingOptions};
@@ -140,6 +140,7 @@ struct Host {
     tasks_in_flight: usize,
     stop: Arc<AtomicBool>,
     failure: Option<LogFailure>,
+    said_short_of_space: bool,
     next_net_tick_mono_ms: i64,
     completions: Vec<Completion>,
     finished: Vec<(WriteId, Result<(), IoError>)>,
@@ -216,6 +217,7 @@ pub async fn run(
         tasks_in_flight: 0,
         stop,
         failure: None,
+        said_short_of_space: false,
         next_net_tick_mono_ms: 0,
         completions: early,
         finished: Vec::new(),
@@ -282,17 +284,35 @@ impl Opening<'_> {
                 .map_err(ShardError::Ring)?;
         };
         let took_ms = clock.now().mono_ms - began.mono_ms;
-        tracing::info!(
-            shard = %name,
-            took_ms,
-            messages = report.messages,
-            scanned_from = report.scanned_from,
-            tail = report.tail,
-            cut_bytes = report.cut_bytes,
-            epoch = report.epoch,
-            "the log is open"
-        );
+        report_opening(name, took_ms, &report);
         Ok((engine, log))
+    }
+}
+
+/// Says what opening the log found, cut and built again, and how long that took.
+fn report_opening(shard: &str, took_ms: i64, report: &OpenReport) {
+    tracing::info!(
+        %shard,
+        took_ms,
+        created = report.created,
+        checkpoint = report.checkpoint,
+        scanned_from = report.scanned_from,
+        tail = report.tail,
+        groups = report.groups,
+        messages = report.messages,
+        states = report.states,
+        indexes_loaded = report.indexes,
+        indexes_rebuilt = report.rebuilt,
+        cut_bytes = report.cut_bytes,
+        epoch = report.epoch,
+        "the log is open"
+    );
+    if report.cut_bytes > 0 {
+        tracing::warn!(%shard, from = report.tail, bytes = report.cut_bytes,
+            "the end of the log was cut: it was never acknowledged");
+    }
+    if report.rebuilt > 0 {
+        tracing::warn!(%shard, indexes = report.rebuilt, "indexes were missing or damaged, and were built again");
     }
 }
 
@@ -341,6 +361,7 @@ impl Host {
             self.next_net_tick_mono_ms = mono_ms + NET_TICK_MS;
         }
         self.give_work();
+        self.report_space();
         self.take_effects();
         self.net.flush(&mut self.ring);
         self.write_groups()
@@ -388,6 +409,9 @@ impl Host {
                 }
                 Event::Read(id, result) => {
                     self.broker.log.read_done(id, result);
+                    for failure in self.broker.log.take_read_failures() {
+                        tracing::error!(shard = %self.options.name, %failure, "a read of the log has failed");
+                    }
                     self.broker
                         .turn(&mut self.net, |engine, turn| engine.on_read(turn, id));
                 }
@@ -447,6 +471,23 @@ impl Host {
         }
     }
 
+    /// Says when the file system gets full, and when it is so no more.
+    fn report_space(&mut self) {
+        let short = self.broker.log.is_short_of_space();
+        if short == self.said_short_of_space {
+            return;
+        }
+        self.said_short_of_space = short;
+        let shard = &self.options.name;
+        let space = self.broker.log.disk_space();
+        let free_bytes = space.map_or(0, |space| space.free_bytes);
+        if short {
+            tracing::error!(%shard, free_bytes, "the file system of the log is full, or nearly: sends are refused, or soon will be");
+        } else {
+            tracing::info!(%shard, free_bytes, "there is room for the log again");
+        }
+    }
+
     fn spawn(&mut self, work: impl Future<Output = Event> + 'static) {
         self.tasks_in_flight += 1;
         let (events, waker) = (self.events.clone(), self.parker.waker());
@@ -492,11 +533,9 @@ impl Host {
             .config
             .changed(text)
             .map_err(|error| error.to_string())?;
-        if config.retention_hours != self.options.config.retention_hours {
-            return Err("retention_hours takes effect at the next start only".to_owned());
-        }
         let settings = engine_settings(&config, &self.options.name, self.options.engine.store_host);
         tracing::info!(shard = %self.options.name, changes = ?text, "the configuration was changed, until the next start");
+        self.broker.log.set_retention(&log_options(&config));
         self.options.config = config;
         Ok(settings)
     }
@@ -578,11 +617,20 @@ impl Host {
             self.broker.log.snapshot(state);
         }
         self.net.drain(&mut self.ring, "the broker stops");
-        while self.clock.now().mono_ms - began_ms < DRAIN_WAIT_MS
-            && !(self.net.drained() && self.tasks_in_flight == 0)
-        {
+        while self.clock.now().mono_ms - began_ms < DRAIN_WAIT_MS {
+            if self.net.drained() && self.tasks_in_flight == 0 {
+                if self.failure.is_some() || self.broker.log.is_checkpointed() {
+                    break;
+                }
+                // The next start must know of all that was acknowledged meanwhile.
+                let state = self.broker.engine.snapshot();
+                self.broker.log.snapshot(state);
+            }
             self.one_turn()?;
             self.rest().await?;
+        }
+        if self.failure.is_none() && !self.broker.log.is_checkpointed() {
+            tracing::warn!(shard = %self.options.name, "there was no time or no room for the last checkpoint");
         }
         unregistered.await;
         match self.failure {

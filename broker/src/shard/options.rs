@@ -117,7 +117,7 @@ fn described(config: &Config) -> String {
 /// One that is written next, and one more: making a file durable can take as long as filling a whole one.
 const SEGMENTS_AHEAD: usize = 2;
 
-fn log_options(config: &Config) -> LogOptions {
+pub(super) fn log_options(config: &Config) -> LogOptions {
     let flush = match config.flush {
         Flush::Sync => FlushMode::Sync,
         Flush::Async => FlushMode::Async {
@@ -135,6 +135,13 @@ fn log_options(config: &Config) -> LogOptions {
         max_record_bytes: config.max_message_bytes + RECORD_OVERHEAD,
         max_writes_in_flight: config.max_writes_in_flight,
         max_unflushed_bytes: config.max_unflushed_bytes as u64,
+        retention_ms: config.retention_hours as i64 * 3_600_000,
+        retention_bytes: match config.retention_bytes {
+            0 => u64::MAX,
+            bytes => bytes,
+        },
+        delete_above_percent: config.delete_above_percent,
+        refuse_above_percent: config.refuse_above_percent,
         flush,
         ..defaults
     }

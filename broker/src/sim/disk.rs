@@ -1,8 +1,9 @@
 //! The simulated disk: one directory.
 //!
 //! What it does that real disks may do: finishes operations in any order; at a crash, of what was not yet durable, keeps
-//! any set of sectors of any writes, any prefix of the directory's changes, and either length of a file that grew; fails
-//! operations and runs full on request; flips bits on request. What it never does: lose what was synced, tear a sector.
+//! any set of sectors of any writes, any prefix of the directory's changes, and either length of a file that grew. On
+//! request it fails operations, writes less than it was told, runs full, turns read-only, is slow, flips bits, and loses
+//! files. What it never does: lose what was synced, tear a sector.
 
 use super::random::Random;
 use crate::log::{AlignedBuffer, DiskSpace, Io, IoError, ReadBuffer, Slice};
@@ -18,10 +19,52 @@ const SECTOR_BYTES: usize = 512;
 /// Errors to come.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    /// Fail with EIO the operation that finishes after so many others have, for each named kind ("write", "sync" ...).
+    /// Fail all operations that finish after so many others have, for each named kind ("write", "sync" ...).
     pub fail_after: BTreeMap<&'static str, u64>,
+    /// What they fail with.
+    pub cause: Cause,
     /// Bytes that all files together may reserve.
     pub capacity_bytes: Option<u64>,
+    /// Each operation takes a time between these two, in milliseconds of [`SimDisk::set_now`].
+    pub delay_ms: Option<(i64, i64)>,
+}
+
+/// Why an operation fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cause {
+    /// EIO: of a write any part may be there.
+    #[default]
+    InputOutput,
+    /// ENOSPC: nothing was done.
+    NoSpace,
+    /// EROFS: nothing was done.
+    ReadOnly,
+    /// A write ended before its end, at a sector.
+    Short,
+}
+
+impl Faults {
+    /// The file system is read-only from now on.
+    pub fn read_only() -> Self {
+        let kinds = ["write", "create", "rename", "remove", "sync"];
+        Self {
+            fail_after: kinds.into_iter().map(|kind| (kind, 0)).collect(),
+            cause: Cause::ReadOnly,
+            ..Self::default()
+        }
+    }
+
+    fn error(&self, kind: &str) -> IoError {
+        let op = kind.to_owned();
+        let cause = match self.cause {
+            Cause::NoSpace => return IoError::NoSpace { op },
+            Cause::InputOutput => "input/output error",
+            Cause::ReadOnly => "read-only file system",
+            Cause::Short => "only a part was written",
+        };
+        let cause = cause.to_owned();
+        IoError::Failed { op, cause }
+    }
 }
 
 #[derive(Debug)]
@@ -70,6 +113,14 @@ enum Op {
     Pause,
 }
 
+#[derive(Clone, Debug)]
+struct Running {
+    kind: &'static str,
+    op: Op,
+    /// It finishes no sooner.
+    ready_ms: i64,
+}
+
 #[derive(Default)]
 struct State {
     files: BTreeMap<u64, SimFile>,
@@ -77,7 +128,8 @@ struct State {
     durable_names: BTreeMap<String, u64>,
     changes: Vec<Change>,
     /// Operations that have not finished.
-    running: BTreeMap<u64, (&'static str, Op)>,
+    running: BTreeMap<u64, Running>,
+    now_ms: i64,
     /// Results that nobody has taken yet.
     finished: BTreeMap<u64, Result<(), IoError>>,
     next_id: u64,
@@ -134,13 +186,32 @@ impl SimDisk {
             state.crashed = true;
             return false;
         }
-        state.steps += 1;
-        let at = self.random.borrow_mut().below(state.running.len());
-        let Some(id) = state.running.keys().nth(at).copied() else {
+        let now_ms = state.now_ms;
+        let ready = |running: &&Running| running.ready_ms <= now_ms;
+        let count = state.running.values().filter(ready).count();
+        if count == 0 {
+            return false;
+        }
+        let at = self.random.borrow_mut().below(count);
+        let mut ready = state.running.iter().filter(|(_, running)| ready(running));
+        let Some(id) = ready.nth(at).map(|(id, _)| *id) else {
             return false;
         };
-        state.finish(id);
+        state.steps += 1;
+        state.finish(id, &mut self.random.borrow_mut());
         true
+    }
+
+    /// The time that slow operations go by; it never goes back.
+    pub fn set_now(&self, now_ms: i64) {
+        let mut state = self.state.borrow_mut();
+        state.now_ms = state.now_ms.max(now_ms);
+    }
+
+    /// When the next operation may finish, if one is under way.
+    pub fn next_ready_ms(&self) -> Option<i64> {
+        let state = self.state.borrow();
+        state.running.values().map(|running| running.ready_ms).min()
     }
 
     /// Operations that have finished since the disk was made.
@@ -250,7 +321,7 @@ impl SimFile {
         put(&mut self.content, offset, bytes);
     }
 
-    fn sync(&mut self, running: &BTreeMap<u64, (&'static str, Op)>) {
+    fn sync(&mut self, running: &BTreeMap<u64, Running>) {
         // Writes that are still on their way are not covered.
         let done: Vec<u64> = self
             .unsynced
@@ -298,19 +369,18 @@ fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 }
 
 impl State {
-    fn finish(&mut self, id: u64) {
-        let Some((kind, op)) = self.running.remove(&id) else {
+    fn finish(&mut self, id: u64, random: &mut Random) {
+        let Some(Running { kind, op, .. }) = self.running.remove(&id) else {
             return;
         };
         let mut result = Ok(());
         if let Some(left) = self.faults.fail_after.get_mut(kind) {
-            if *left == 0 {
-                result = Err(IoError::Failed {
-                    op: kind.into(),
-                    cause: "input/output error".into(),
-                });
-            }
+            let fails = *left == 0;
             *left = left.saturating_sub(1);
+            if fails {
+                result = Err(self.faults.error(kind));
+                self.fail_write(id, &op, random);
+            }
         }
         if result.is_ok() {
             match op {
@@ -343,6 +413,33 @@ impl State {
         self.finished.insert(id, result);
     }
 
+    /// What a write leaves behind that fails.
+    fn fail_write(&mut self, id: u64, op: &Op, random: &mut Random) {
+        let Op::Write { file, durable } = *op else {
+            return;
+        };
+        let Some(target) = self.files.get_mut(&file) else {
+            return;
+        };
+        match self.faults.cause {
+            Cause::InputOutput => {}
+            Cause::NoSpace | Cause::ReadOnly => drop(target.unsynced.remove(&id)),
+            Cause::Short => {
+                let Some(write) = target.unsynced.get_mut(&id) else {
+                    return;
+                };
+                let sectors = random.below(write.bytes.len() / SECTOR_BYTES);
+                write.bytes.truncate(sectors * SECTOR_BYTES);
+                let (offset, bytes) = (write.offset, write.bytes.clone());
+                target.write(offset, &bytes);
+                if durable {
+                    put(&mut target.durable, offset, &bytes);
+                    target.unsynced.remove(&id);
+                }
+            }
+        }
+    }
+
     fn reserved_bytes(&self) -> u64 {
         self.names
             .values()
@@ -364,7 +461,12 @@ impl SimIo {
         let id = state.next_id;
         state.next_id += 1;
         if state.life == self.life {
-            state.running.insert(id, (kind, op));
+            let delay_ms = state.faults.delay_ms.map_or(0, |(least, most)| {
+                let spread = (most - least) as usize + 1;
+                least + self.disk.random.borrow_mut().below(spread) as i64
+            });
+            let ready_ms = state.now_ms + delay_ms;
+            state.running.insert(id, Running { kind, op, ready_ms });
         }
         id
     }

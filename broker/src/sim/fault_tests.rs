@@ -1,13 +1,14 @@
 //! One thing goes wrong at a time: errors, a full disk, missing and damaged files, and a crash at every single point.
 
 use super::model::{Model, small_options};
-use super::{Faults, LogHost, Random, SimDisk, block_on};
+use super::seeds::{run_many, run_one};
+use super::{Cause, Faults, LogHost, Random, SimDisk, block_on};
 use crate::log::{
     AppendError, Damage, FlushMode, Log, LogFailure, LogOptions, OpenError, Position, ReadMiss,
     Replay, ReplayError, sample, verify,
 };
 
-struct NoState;
+pub(super) struct NoState;
 
 impl Replay for NoState {
     fn state(&mut self, _: &mut Log, _: u16, _: &[u8]) -> Result<(), ReplayError> {
@@ -15,7 +16,7 @@ impl Replay for NoState {
     }
 }
 
-fn options() -> LogOptions {
+pub(super) fn options() -> LogOptions {
     LogOptions {
         block_bytes: 4096,
         buffer_bytes: 16384,
@@ -31,13 +32,13 @@ fn options() -> LogOptions {
     }
 }
 
-fn open(disk: &SimDisk) -> Result<LogHost, OpenError> {
+pub(super) fn open(disk: &SimDisk) -> Result<LogHost, OpenError> {
     LogHost::open(disk, options(), &mut NoState)
         .unwrap()
         .map(|(host, _)| host)
 }
 
-fn append(host: &mut LogHost, body: &[u8]) -> Result<Position, AppendError> {
+pub(super) fn append(host: &mut LogHost, body: &[u8]) -> Result<Position, AppendError> {
     let queue = host.log.queue("t", 0);
     let len = sample::message("t", 0, 0, 0, 7, body, b"").len();
     let appended = host
@@ -49,7 +50,7 @@ fn append(host: &mut LogHost, body: &[u8]) -> Result<Position, AppendError> {
 }
 
 /// Appends records of their own group each, all durable; returns their positions.
-fn fill(host: &mut LogHost, count: usize) -> Vec<Position> {
+pub(super) fn fill(host: &mut LogHost, count: usize) -> Vec<Position> {
     let mut positions = Vec::new();
     for _ in 0..count {
         positions.push(append(host, &[7; 3000]).unwrap());
@@ -63,7 +64,7 @@ fn file_of(host: &LogHost, position: Position) -> (String, u64) {
     (start.file_name(), position - start.0)
 }
 
-fn read(host: &mut LogHost, position: Position) -> Result<usize, ReadMiss> {
+pub(super) fn read(host: &mut LogHost, position: Position) -> Result<usize, ReadMiss> {
     loop {
         match host.log.record_at(position) {
             Err(ReadMiss::Wanted(_)) => {}
@@ -155,6 +156,41 @@ fn a_cold_read_of_damaged_bytes_is_an_error_and_others_are_not() {
         Err(ReadMiss::Damaged { position: group })
     );
     assert!(read(&mut host, positions[2]).is_ok() && read(&mut host, positions[4]).is_ok());
+    let failures = host.log.take_read_failures();
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    let said = failures[0].to_string();
+    assert_eq!(
+        said,
+        format!("{file} at {}: the checksum is wrong", offset - 64)
+    );
+    assert_eq!(host.log.sizes().reads_failed, 1);
+}
+
+#[test]
+fn a_segment_that_vanishes_is_an_error_for_its_readers_and_at_the_next_start() {
+    let disk = SimDisk::new(12);
+    let mut host = open(&disk).unwrap();
+    let positions = fill(&mut host, 120);
+    let (gone, _) = file_of(&host, positions[0]);
+    let (other, _) = file_of(&host, positions[119]);
+    assert_ne!(gone, other);
+    disk.vanish(&gone);
+    assert!(matches!(
+        read(&mut host, positions[0]),
+        Err(ReadMiss::Damaged { .. })
+    ));
+    let failures = host.log.take_read_failures();
+    assert!(
+        failures[0].file == gone && failures[0].what.contains("no such file"),
+        "{failures:?}"
+    );
+    // Who is not concerned goes on.
+    assert!(read(&mut host, positions[119]).is_ok());
+    fill(&mut host, 3);
+    disk.crash();
+    assert!(
+        matches!(open(&disk).map(|_| ()), Err(OpenError::Missing { file, .. }) if file == gone)
+    );
 }
 
 #[test]
@@ -177,6 +213,41 @@ fn missing_files_are_named() {
         open(&kept).map(|_| ()),
         Err(OpenError::Checkpoint(_))
     ));
+}
+
+/// An index that rots is built again; the segment may be due to go at the same time.
+#[test]
+fn a_segment_whose_index_is_built_again_does_not_go_meanwhile() {
+    for seed in 0..30 {
+        let disk = SimDisk::new(seed);
+        let mut host = open(&disk).unwrap();
+        fill(&mut host, 120);
+        let queue = host.log.find_queue("t", 0).unwrap();
+        let index = "00000000000000000000.index";
+        for bit in 0..disk.len(index) as u64 / 512 {
+            disk.flip_bit(index, bit * 4096);
+        }
+        let mut entries = Vec::new();
+        while let Err(ReadMiss::Wanted(_)) = host.log.entries(queue, 0, 1, &mut entries) {
+            host.submit(0);
+            host.step().unwrap();
+        }
+        assert!(entries.is_empty(), "the index is not sound");
+        // It is being built again.
+        host.submit(0);
+        host.log.set_retention(&LogOptions {
+            retention_bytes: 65536,
+            ..options()
+        });
+        for _ in 0..20 {
+            if host.log.snapshot_due() {
+                host.log.snapshot(Vec::new());
+            }
+            host.settle(0).unwrap();
+        }
+        assert!(host.log.min_position() > 0 && host.log.min_offset(queue) > 0);
+        assert_eq!(disk.len(index), 0, "{:?}", disk.names());
+    }
 }
 
 #[test]
@@ -210,6 +281,78 @@ fn a_failed_write_stops_the_log() {
     assert_eq!(host.log.durable(), durable);
 }
 
+/// Appends one record more to three that are durable, and lets its write fail; then the three are there, and nothing else
+/// is promised.
+fn a_write_that_fails(seed: u64, cause: Cause) {
+    let disk = SimDisk::new(seed);
+    let mut host = open(&disk).unwrap();
+    let positions = fill(&mut host, 3);
+    disk.set_faults(Faults {
+        fail_after: [("write", 0)].into(),
+        cause,
+        ..Faults::default()
+    });
+    append(&mut host, &[1; 3000]).unwrap();
+    let failure = host.settle(0).unwrap_err();
+    assert!(matches!(failure, LogFailure::Write { .. }), "{failure}");
+    assert_eq!(append(&mut host, &[1; 100]), Err(AppendError::Stopped));
+    // What is there can be read until the end.
+    assert!(read(&mut host, positions[0]).is_ok());
+    disk.crash();
+    let mut host = open(&disk).unwrap();
+    for position in positions {
+        assert!(read(&mut host, position).is_ok());
+    }
+    fill(&mut host, 1);
+}
+
+#[test]
+fn a_short_write_stops_the_log_and_is_cut() {
+    for seed in 0..20 {
+        a_write_that_fails(seed, Cause::Short);
+    }
+}
+
+#[test]
+fn a_group_write_without_space_stops_the_log() {
+    a_write_that_fails(13, Cause::NoSpace);
+}
+
+#[test]
+fn a_disk_that_turns_read_only_stops_the_log() {
+    let disk = SimDisk::new(14);
+    let mut host = open(&disk).unwrap();
+    let positions = fill(&mut host, 3);
+    disk.set_faults(Faults::read_only());
+    append(&mut host, &[1; 100]).unwrap();
+    let failure = host.settle(0).unwrap_err().to_string();
+    assert!(failure.contains("read-only"), "{failure}");
+    assert!(read(&mut host, positions[0]).is_ok());
+    assert_eq!(append(&mut host, &[1; 100]), Err(AppendError::Stopped));
+}
+
+#[test]
+fn background_work_without_space_is_tried_again() {
+    for kind in ["create", "write", "rename"] {
+        let disk = SimDisk::new(15);
+        let mut host = open(&disk).unwrap();
+        fill(&mut host, 1);
+        host.log.snapshot(Vec::new());
+        disk.set_faults(Faults {
+            fail_after: [(kind, 0)].into(),
+            cause: Cause::NoSpace,
+            ..Faults::default()
+        });
+        host.settle(0).unwrap();
+        assert!(!host.log.is_checkpointed(), "{kind}");
+        disk.set_faults(Faults::default());
+        host.log.snapshot(Vec::new());
+        host.settle(10_000).unwrap();
+        assert!(host.log.is_checkpointed(), "{kind}");
+        fill(&mut host, 1);
+    }
+}
+
 #[test]
 fn a_failed_sync_of_background_work_stops_the_log() {
     for kind in ["sync", "sync_dir", "rename"] {
@@ -237,7 +380,14 @@ fn a_failed_sync_of_background_work_stops_the_log() {
 #[test]
 fn a_full_disk_refuses_and_recovers() {
     let disk = SimDisk::new(9);
-    let mut host = open(&disk).unwrap();
+    // No mark comes before the end.
+    let options = LogOptions {
+        delete_above_percent: 100,
+        refuse_above_percent: 100,
+        ..options()
+    };
+    let opened = LogHost::open(&disk, options, &mut NoState).unwrap();
+    let mut host = opened.map(|(host, _)| host).unwrap();
     host.settle(0).unwrap();
     disk.set_faults(Faults {
         capacity_bytes: Some(500_000),
@@ -282,7 +432,7 @@ fn a_full_disk_lets_the_oldest_segments_go() {
             Err(AppendError::Busy | AppendError::DiskFull) => refused += 1,
             Err(error) => panic!("{error}"),
         }
-        if host.log.max_position() > 200_000 + host.log.checkpoint_position() {
+        if host.log.snapshot_due() {
             host.log.snapshot(Vec::new());
         }
         now_ms += 1000;
@@ -304,17 +454,53 @@ fn a_full_disk_lets_the_oldest_segments_go() {
     );
 }
 
-#[test]
-fn every_crash_point_of_a_script() {
+/// Scripts that are known to do everything; others are for long runs. Every third is one with asynchronous flush.
+const SYNC_SCRIPT: u64 = 11;
+const ASYNC_SCRIPT: u64 = 12;
+
+/// Gives the number of crashes.
+fn every_crash_point(seed: u64) -> u64 {
+    let flush = if seed.is_multiple_of(3) {
+        FlushMode::Async { interval_ms: 5 }
+    } else {
+        FlushMode::Sync
+    };
     // The script's length in steps is found by running it once.
-    let whole = Model::scripted(11, None);
-    whole.assert_touched_all();
+    let whole = Model::scripted(seed, flush, None);
+    if [SYNC_SCRIPT, ASYNC_SCRIPT].contains(&seed) {
+        whole.assert_touched_all();
+    }
+    let mut crashes = 0;
     for step in 0..whole.steps() {
-        let mut model = Model::scripted(11, Some(step));
+        let mut model = Model::scripted(seed, flush, Some(step));
         model.crash_and_recover((step % 3) as usize);
         model.work(3).unwrap();
         model.crash_and_recover(0);
+        crashes += model.counts().crashes;
     }
+    crashes
+}
+
+#[test]
+fn every_crash_point_of_a_script() {
+    every_crash_point(SYNC_SCRIPT);
+}
+
+#[test]
+fn every_crash_point_of_an_asynchronous_script() {
+    every_crash_point(ASYNC_SCRIPT);
+}
+
+/// See `seeds` for how it is told what to do.
+#[test]
+#[ignore = "takes as long as it is told to"]
+fn many_scripts() {
+    run_many("one_script", every_crash_point);
+}
+
+#[test]
+fn one_script() {
+    run_one(every_crash_point);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::log::{
     Replay, WriteId, open,
 };
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -44,17 +45,22 @@ pub fn block_on<T>(disk: &SimDisk, future: impl Future<Output = T>) -> Option<T>
         if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
             return Some(value);
         }
-        if !disk.step() {
-            assert!(disk.has_crashed(), "a future waits for nothing");
+        if disk.step() {
+            continue;
+        }
+        if disk.has_crashed() {
             return None;
         }
+        let ready_ms = disk.next_ready_ms();
+        assert!(ready_ms.is_some(), "a future waits for nothing");
+        disk.set_now(ready_ms.unwrap_or_default());
     }
 }
 
 enum Event {
     Write(WriteId, Result<(), IoError>),
     Read(ReadId, Result<ReadBuffer, IoError>),
-    Job(JobDone),
+    Job(&'static str, JobDone),
 }
 
 /// A log and everything of it that is under way.
@@ -66,6 +72,8 @@ pub struct LogHost {
     tasks: Tasks,
     events: Rc<RefCell<Vec<Event>>>,
     reads: Vec<ReadId>,
+    /// How many jobs of each kind have ended.
+    pub jobs: BTreeMap<&'static str, u64>,
 }
 
 impl LogHost {
@@ -85,6 +93,7 @@ impl LogHost {
                 tasks: Tasks::default(),
                 events: Rc::default(),
                 reads: Vec::new(),
+                jobs: BTreeMap::new(),
             };
             (host, report)
         }))
@@ -119,9 +128,10 @@ impl LogHost {
         }
         while let Some(job) = self.log.next_job() {
             let (io, events) = (self.io.clone(), self.events.clone());
+            let kind = job.kind();
             self.tasks.spawn(async move {
                 let done = job.run(&io).await;
-                events.borrow_mut().push(Event::Job(done));
+                events.borrow_mut().push(Event::Job(kind, done));
             });
         }
         self.tasks.poll();
@@ -139,7 +149,10 @@ impl LogHost {
                     self.log.read_done(id, result);
                     self.reads.push(id);
                 }
-                Event::Job(done) => self.log.job_done(done)?,
+                Event::Job(kind, done) => {
+                    *self.jobs.entry(kind).or_default() += 1;
+                    self.log.job_done(done)?;
+                }
             }
         }
         Ok(went)

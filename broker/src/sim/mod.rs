@@ -18,10 +18,16 @@ mod log_tests;
 mod model;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
+mod seeds;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod shard_tests;
 #[cfg(test)]
 pub(crate) mod test_host;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod time_tests;
 
-pub use disk::{Faults, SimDisk, SimIo};
+pub use disk::{Cause, Faults, SimDisk, SimIo};
 pub use host::{LogHost, Tasks, block_on};
 pub use random::Random;

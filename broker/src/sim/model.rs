@@ -1,11 +1,12 @@
 //! The log against a simple model: what was appended, in order, and what of it must be there after a crash.
 
-use super::{LogHost, Random, SimDisk, block_on};
+use super::{Cause, Faults, LogHost, Random, SimDisk, block_on};
 use crate::log::{
-    AppendError, Boundary, Entry, FlushMode, Log, LogFailure, LogOptions, OpenReport, Position,
-    QueueRef, ReadMiss, Replay, ReplayError, Slice, StateWriter, verify,
+    AppendError, Boundary, Entry, FlushMode, Log, LogFailure, LogOptions, OpenError, OpenReport,
+    Position, QueueRef, ReadMiss, Replay, ReplayError, Slice, StateWriter, verify,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 const KIND_VALUE: u16 = 1;
 const KIND_DROP: u16 = 2;
@@ -18,7 +19,8 @@ enum Op {
         queue_id: i32,
         position: Position,
         end: Position,
-        bytes: Vec<u8>,
+        bytes: Rc<[u8]>,
+        count: u64,
     },
     Value {
         key: u8,
@@ -59,7 +61,19 @@ impl Replay for Values {
     }
 }
 
-type Queues = BTreeMap<(&'static str, i32), Vec<(Position, Vec<u8>)>>;
+/// How often things happened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    pub crashes: u64,
+    /// Lives that an error of the disk has ended.
+    pub failures: u64,
+    /// Recoveries that an error of the disk has ended.
+    pub failed_starts: u64,
+    /// Messages that were refused because the disk was full.
+    pub refused_full: u64,
+}
+
+type Queues = BTreeMap<(&'static str, i32), Vec<(Position, Rc<[u8]>)>>;
 
 /// The model and the log that it is compared with, over one disk.
 pub struct Model {
@@ -71,7 +85,14 @@ pub struct Model {
     /// The log said that everything before it was durable.
     durable: Position,
     options: LogOptions,
+    /// The same options in every life.
+    fixed: bool,
     now_ms: i64,
+    /// How far the clock that the log is told of is off.
+    skew_ms: i64,
+    /// Operations of the disk fail in this life.
+    faulty: bool,
+    counts: Counts,
     /// Minimum offsets that were seen.
     min: BTreeMap<(&'static str, i32), i64>,
     /// Steps of the disk before a script began.
@@ -123,13 +144,6 @@ pub fn small_options(random: &mut Random) -> LogOptions {
     }
 }
 
-/// The number of a message, from its unique key.
-fn count_of(record: &[u8]) -> u64 {
-    let text = String::from_utf8_lossy(record);
-    let start = text.find("UNIQ_KEY").unwrap() + "UNIQ_KEY".len() + 1;
-    u64::from_str_radix(&text[start..start + 32], 16).unwrap()
-}
-
 fn time_of(record: &[u8]) -> i64 {
     i64::from_be_bytes(record[56..64].try_into().unwrap())
 }
@@ -152,7 +166,11 @@ impl Model {
             ops: Vec::new(),
             durable: 0,
             options,
+            fixed: false,
             now_ms: 1000,
+            skew_ms: 0,
+            faulty: false,
+            counts: Counts::default(),
             count: 0,
             min: BTreeMap::new(),
             spoiled: false,
@@ -160,13 +178,16 @@ impl Model {
         }
     }
 
-    /// The same work each time, with appends, drops, snapshots, rolls, sealing and retirement; the disk crashes after so
-    /// many steps, when it is told to.
-    pub fn scripted(seed: u64, crash_after: Option<u64>) -> Self {
+    /// The same work each time, with appends, drops, reads, snapshots, rolls, sealing, retirement and recycling; the disk
+    /// crashes after so many steps, when it is told to.
+    pub fn scripted(seed: u64, flush: FlushMode, crash_after: Option<u64>) -> Self {
         let mut model = Self::new(seed);
+        model.fixed = true;
         model.options = LogOptions {
             snapshot_bytes: 60_000,
             retention_bytes: 400_000,
+            retention_ms: i64::MAX,
+            flush,
             ..model.options.clone()
         };
         model.crash_and_recover(0);
@@ -184,17 +205,25 @@ impl Model {
         model
     }
 
-    /// Panics unless the work has rolled, sealed, taken checkpoints, and retired something.
+    /// Panics unless every kind of background work was done, and something was retired.
     pub fn assert_touched_all(&self) {
-        let (log, sizes) = (&self.host.log, self.host.log.sizes());
-        // Only a segment that was sealed is ever retired.
-        let all = log.min_position() > 0 && log.checkpoint_position() > 0;
-        assert!(
-            all,
-            "{} {} {sizes:?}",
-            log.min_position(),
-            log.checkpoint_position()
-        );
+        let (log, jobs) = (&self.host.log, &self.host.jobs);
+        for kind in [
+            "prepare",
+            "recycle",
+            "checkpoint",
+            "seal",
+            "remove",
+            "space",
+        ] {
+            assert!(jobs.contains_key(kind), "no {kind} among {jobs:?}");
+        }
+        assert!(log.min_position() > 0 && log.checkpoint_position() > 0);
+    }
+
+    /// What has happened so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// Steps of the disk since the script began.
@@ -202,10 +231,50 @@ impl Model {
         self.disk.steps() - self.started
     }
 
+    /// Work during which, now and then, the disk fills up or begins to fail; a failure ends the life.
+    pub fn work_or_fail(&mut self, turns: usize) {
+        let mut faults = Faults::default();
+        if self.random.one_in(5) {
+            self.faulty = true;
+            faults = self.random_faults(60);
+        }
+        if self.random.one_in(5) {
+            faults.capacity_bytes = Some(200_000 + self.random.below(1_500_000) as u64);
+        }
+        self.disk.set_faults(faults);
+        if let Err(failure) = self.work(turns) {
+            assert!(self.faulty, "{failure}");
+            self.counts.failures += 1;
+        }
+    }
+
+    /// One kind of operation fails, after fewer than so many.
+    fn random_faults(&mut self, within: usize) -> Faults {
+        let kinds = [
+            "write", "write", "sync", "sync_dir", "create", "rename", "remove", "open", "read",
+        ];
+        let causes = [
+            Cause::InputOutput,
+            Cause::NoSpace,
+            Cause::ReadOnly,
+            Cause::Short,
+        ];
+        let kind = kinds[self.random.below(kinds.len())];
+        let after = self.random.below(within) as u64;
+        Faults {
+            fail_after: [(kind, after)].into(),
+            cause: causes[self.random.below(causes.len())],
+            ..Faults::default()
+        }
+    }
+
     /// Some turns of random work, each followed by some steps of the disk.
     pub fn work(&mut self, turns: usize) -> Result<(), LogFailure> {
         for _ in 0..turns {
             self.now_ms += self.random.below(3) as i64;
+            if self.random.one_in(40) {
+                self.skew_ms = self.random.below(2000) as i64 - 1000;
+            }
             for _ in 0..self.random.below(6) {
                 self.append();
             }
@@ -215,7 +284,7 @@ impl Model {
             if self.random.one_in(4) {
                 self.read_something();
             }
-            self.host.submit(self.now_ms);
+            self.host.submit(self.now_ms + self.skew_ms);
             for _ in 0..self.random.below(12) {
                 self.host.step()?;
             }
@@ -302,11 +371,16 @@ impl Model {
                     queue_id,
                     position,
                     end,
-                    bytes,
+                    bytes: Rc::from(bytes),
+                    count: self.count,
                 });
             }
             Err(error) => {
-                assert_eq!(error, AppendError::Busy);
+                assert!(
+                    matches!(error, AppendError::Busy | AppendError::DiskFull),
+                    "{error}"
+                );
+                self.counts.refused_full += u64::from(error == AppendError::DiskFull);
                 assert_eq!(self.host.log.next_offset(queue), before);
             }
         }
@@ -315,6 +389,7 @@ impl Model {
     /// Asks for any visible record; what comes must be right.
     fn read_something(&mut self) {
         let queues = self.expected(Position::MAX);
+        self.search_something();
         let Some((&(topic, queue_id), records)) =
             queues.iter().nth(self.random.below(queues.len().max(1)))
         else {
@@ -350,8 +425,26 @@ impl Model {
                     )
                 ),
                 Err(ReadMiss::Wanted(_)) => {}
+                Err(ReadMiss::Damaged { .. }) if self.faulty => {}
                 Err(miss) => panic!("record at {}: {miss}", entry.position),
             }
+        }
+    }
+
+    /// Asks for a key; what is found has it.
+    fn search_something(&mut self) {
+        let topic = TOPICS[self.random.below(TOPICS.len())];
+        let residue = self.random.below(7) as u64;
+        let key = format!("k{residue}");
+        let Ok(found) = self.host.log.find_by_key(topic, &key, 0, i64::MAX, 3) else {
+            return;
+        };
+        for found in found {
+            let right = self.ops.iter().any(|op| {
+                matches!(op, Op::Message { topic: of, position, count, .. }
+                    if *of == topic && *position == found && count % 7 == residue)
+            });
+            assert!(right, "{found} was found by {key}");
         }
     }
 
@@ -382,19 +475,28 @@ impl Model {
     /// Crashes, recovers (crashing meanwhile up to `crashes` times more) and compares everything.
     pub fn crash_and_recover(&mut self, crashes: usize) -> OpenReport {
         self.disk.crash();
-        if self.started == 0 && self.random.one_in(2) {
+        self.counts.crashes += 1;
+        self.faulty = false;
+        if !self.fixed && self.random.one_in(2) {
             self.options = small_options(&mut self.random);
         }
         self.spoil_index();
         for _ in 0..crashes {
             let after = self.disk.steps() + self.random.below(30) as u64;
             self.disk.crash_after(Some(after));
+            let faulty = self.random.one_in(3);
+            if faulty {
+                let faults = self.random_faults(6);
+                self.disk.set_faults(faults);
+            }
             match LogHost::open(&self.disk, self.options.clone(), &mut Values::default()) {
                 Some(Ok((_, report))) => self.cut(&report),
+                Some(Err(OpenError::Io(_))) if faulty => self.counts.failed_starts += 1,
                 Some(Err(error)) => panic!("recovery that is going to crash: {error}"),
                 None => {}
             }
             self.disk.crash();
+            self.counts.crashes += 1;
         }
         let verified = block_on(&self.disk, verify(&self.disk.io()))
             .unwrap()
@@ -419,7 +521,7 @@ impl Model {
         report
     }
 
-    /// Loses or spoils an index now and then: it must be built again.
+    /// Loses or spoils an index, or loses all of them, now and then: they must be built again, and say the same.
     fn spoil_index(&mut self) {
         let names: Vec<String> = self
             .disk
@@ -429,6 +531,9 @@ impl Model {
             .collect();
         if names.is_empty() || self.random.one_in(2) {
             return;
+        }
+        if self.random.one_in(4) {
+            return names.iter().for_each(|name| self.disk.vanish(name));
         }
         let name = &names[self.random.below(names.len())];
         if self.random.one_in(2) {
@@ -505,16 +610,14 @@ impl Model {
             if let Op::Message {
                 topic: of,
                 position,
-                bytes,
+                count,
                 ..
             } = op
                 && *of == topic
+                && count % 7 == residue
             {
-                let count = count_of(bytes);
-                if count % 7 == residue {
-                    positions.push(*position);
-                    one = Some((count, *position));
-                }
+                positions.push(*position);
+                one = Some((*count, *position));
             }
         }
         positions.reverse();
@@ -641,7 +744,7 @@ impl Model {
                 }
                 // An unsound index is built again in the background.
                 Err(ReadMiss::Damaged { .. }) => {
-                    self.host.submit(self.now_ms);
+                    self.host.submit(self.now_ms + self.skew_ms);
                     self.host.step().unwrap();
                 }
                 Err(miss) => {
@@ -682,7 +785,7 @@ impl Model {
                 Err(ReadMiss::Wanted(_)) => {}
                 result => return result,
             }
-            self.host.submit(self.now_ms);
+            self.host.submit(self.now_ms + self.skew_ms);
             assert!(self.host.step().unwrap(), "a read never ends");
         }
         panic!("the same is wanted again and again");

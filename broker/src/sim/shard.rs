@@ -204,6 +204,12 @@ impl SimShard {
         ))
     }
 
+    /// Whether everything that was appended is on the disk.
+    pub fn is_flushed(&self) -> bool {
+        let flushed = |(_, host): &(Engine, LogHost)| host.log.durable() == host.log.max_position();
+        self.running.as_ref().is_some_and(flushed)
+    }
+
     /// The time.
     pub fn now(&self) -> Now {
         self.now
@@ -276,6 +282,7 @@ impl SimShard {
         let Some((engine, host)) = self.running.as_mut() else {
             return false;
         };
+        self.disk.set_now(self.now.mono_ms);
         host.submit(self.now.wall_ms);
         if host.log.snapshot_due() {
             host.log.snapshot(engine.snapshot());
@@ -312,7 +319,8 @@ impl SimShard {
             let due = self
                 .turn(|engine, _| engine.deadline_mono_ms())
                 .unwrap_or(end);
-            let to = due.clamp(self.now.mono_ms + 1, end);
+            let ready = self.disk.next_ready_ms().unwrap_or(end);
+            let to = due.min(ready).clamp(self.now.mono_ms + 1, end);
             self.now.wall_ms += to - self.now.mono_ms;
             self.now.mono_ms = to;
             self.turn(|engine, turn| engine.on_time(turn));

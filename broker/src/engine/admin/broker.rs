@@ -78,6 +78,10 @@ impl Engine {
             "remainHowManyDataToFlush",
             format!("{} B", turn.log.sizes().unflushed_bytes),
         );
+        says(
+            "commitLogReadFailedTimes",
+            turn.log.sizes().reads_failed.to_string(),
+        );
         says("remainHowManyDataToCommit", "0 B".to_owned());
         says("remainTransientStoreBufferNumbs", i32::MAX.to_string());
         says(

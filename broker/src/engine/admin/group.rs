@@ -60,10 +60,9 @@ impl Engine {
     }
 
     fn answer_change(&mut self, turn: &mut Turn<'_>, req: &Request<'_>, end: Option<Position>) {
-        match end {
-            Some(end) => self.answer_when_durable(turn, req.to, end, 0),
-            None => turn.answer_ok(req.to),
-        }
+        // Where nothing changed, the request that made it so may still be on its way to the disk.
+        let end = end.unwrap_or(turn.log.max_position());
+        self.answer_when_durable(turn, req.to, end, 0);
     }
 
     pub(super) fn all_group_config(

@@ -128,8 +128,9 @@ impl Engine {
     /// Answers when the change is durable and the NameServers know of it.
     fn answer_registered(&mut self, turn: &mut Turn<'_>, req: &Request<'_>, end: Option<Position>) {
         let Some(end) = end else {
-            turn.answer_ok(req.to);
-            return;
+            // The request that made it so may still be on its way to the disk.
+            let end = turn.log.max_position();
+            return self.answer_when_durable(turn, req.to, end, 0);
         };
         let version = self.topics.version();
         turn.out.effect(Effect::Register { version });
@@ -160,7 +161,8 @@ impl Engine {
             .collect();
         let groups: Vec<String> = self.offsets.groups(&topic).map(str::to_owned).collect();
         let Some(end) = self.delete_topic(turn, &topic)? else {
-            turn.answer_ok(req.to);
+            let end = turn.log.max_position();
+            self.answer_when_durable(turn, req.to, end, 0);
             return Ok(());
         };
         for queue in queues {

@@ -229,6 +229,54 @@ fn illegal_delays_are_refused() {
     }
 }
 
+/// Retention by size takes whole files, whatever lies in them: what waited there never comes, and stops nothing else.
+#[test]
+fn what_retention_takes_while_it_waits_is_lost_and_the_rest_comes() {
+    let options = LogOptions {
+        retention_bytes: 1 << 20,
+        ..small_log()
+    };
+    let mut shard = SimShard::new(1, settings(), options);
+    let connection = shard.connect();
+    let waiting = |shard: &mut SimShard, name: &str| {
+        for n in 0..3 {
+            for (kind, pair) in [
+                ("level", ("DELAY", "5")),
+                ("timer", ("TIMER_DELAY_SEC", "60")),
+            ] {
+                let body = format!("{name} {kind} {n}");
+                let reply = send(shard, connection, 0, &body, &[pair]);
+                assert_eq!(reply.code, response::SUCCESS);
+            }
+        }
+    };
+    waiting(&mut shard, "early");
+    let filler = "x".repeat(60_000);
+    for _ in 0..100 {
+        assert_eq!(
+            send(&mut shard, connection, 1, &filler, &[]).code,
+            response::SUCCESS
+        );
+        shard.advance(10);
+    }
+    waiting(&mut shard, "late");
+    assert!(shard.stored("t", 1).len() < 60, "retention took the rest");
+    shard.advance(70_000);
+    let seen = shard.stored("t", 0);
+    let mut came = bodies(&seen);
+    came.sort_unstable();
+    let late: Vec<String> = ["level", "timer"]
+        .iter()
+        .flat_map(|kind| (0..3).map(move |n| format!("late {kind} {n}")))
+        .collect();
+    assert_eq!(came, late);
+    // The same after a restart.
+    let connection = reopen(&mut shard);
+    send(&mut shard, connection, 0, "again", &[("DELAY", "1")]);
+    shard.advance(2_000);
+    assert_eq!(shard.stored("t", 0).len(), 7);
+}
+
 fn recall(shard: &mut SimShard, connection: Connection, topic: &str, handle: &str) -> Received {
     let fields = |fields: &mut FrameWriter<'_>| {
         fields.field("producerGroup", "p");
