@@ -12,6 +12,7 @@
 mod cli;
 mod config;
 mod consume;
+mod data_directory;
 mod dump;
 mod keys;
 mod message;
@@ -19,6 +20,7 @@ mod output;
 mod produce;
 mod serve;
 mod topic;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,7 @@ fn run(command: Command, matches: &clap::ArgMatches) -> ExitCode {
         Command::Group(GroupCommand::List { at, json }) => topic::list_groups(&at, json),
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Config(command) => config::run(&command),
         // It reports for itself: a bound that was missed is no failure of the command.

@@ -24,10 +24,11 @@ mod buffer;
 mod checkpoint;
 mod cold;
 mod commit_log;
-mod dump;
+mod crossing;
 mod error;
 mod flush;
 mod group;
+mod hole;
 mod index;
 mod io;
 mod job;
@@ -44,25 +45,27 @@ mod segment;
 mod std_io;
 mod stored;
 mod tail;
+mod verify;
 mod walk;
 
 pub use buffer::{AlignedBuffer, Slice};
 pub use cold::{ReadId, ReadOp};
 pub use commit_log::{Log, LogSizes};
-pub use dump::{DumpEnd, Dumped, dump};
 pub use error::{AppendError, IoError, LogFailure, OpenError, ReadMiss, ReplayError};
 pub use group::{GroupHeader, NoGroup};
+pub use hole::Hole;
 pub use io::{DiskSpace, Io, ReadBuffer};
 pub use job::{Job, JobDone};
 pub use options::{FlushMode, LogOptions};
 
-pub use recovery::{OpenReport, open};
+pub use recovery::{LostOffsets, OpenReport, open};
 pub use segment::{FileId, SegmentId};
-pub use std_io::StdIo;
+pub use std_io::{StdIo, at_once};
 #[cfg(test)]
 pub(crate) use stored::sample;
-pub use stored::{StateWriter, Stored};
-pub use walk::{Damage, Found, LogFiles, SegmentReport, VerifyReport, verify};
+pub use stored::{StateWriter, Stored, describe_own};
+pub use verify::{Damage, VerifyReport, verify};
+pub use walk::{Found, IndexRow, LogFiles, SegmentReport};
 
 /// Absolute byte address in a shard's log. Never moves.
 pub type Position = u64;

@@ -16,7 +16,7 @@ mod sink;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub use directory::DirectoryError;
+pub use directory::{DataDirectory, DirectoryError, ReadHold};
 pub use process::RunError;
 
 use crate::config::Config;

@@ -45,6 +45,9 @@ use take::{Haul, Wanted};
 pub use waiting::Wait;
 use waiting::{HeldPops, Hold};
 
+/// The kinds of state records of this module.
+pub(super) const STATE_KINDS: std::ops::RangeInclusive<u16> = 30..=35;
+
 /// Checkpoints of a shard that may be outstanding; about 250 bytes each. Beyond it pops find nothing until some are done.
 const MAX_CHECKPOINTS: usize = 200_000;
 /// Checkpoints of one group and queue that may be outstanding.
