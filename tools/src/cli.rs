@@ -135,6 +135,26 @@ Examples:
     )]
     Dump(DumpArgs),
 
+    /// Take over the store of an Apache RocketMQ broker
+    #[command(
+        long_about = "\
+Reads the store directory of a stopped Apache RocketMQ broker (commitlog, config, consumequeue) and writes it into one shard \
+of a data directory, which no broker may run in: topics, groups, messages and consumer offsets. Every message keeps its queue, \
+its offset, its times, keys and properties, so that consumers go on where they were. Messages that still wait for a delay \
+level, a timer or the end of their transaction go on waiting.
+
+One Apache broker becomes one shard. A shard is a broker of its own name to clients: groups that keep their offsets \
+themselves (broadcasting) know them by that name and begin anew.
+
+It ends with 1 where the store is damaged; what is sound was imported. When it fails on its way, remove what it has made \
+and do it again.",
+        after_help = "\
+Examples:
+  corelane import /opt/rocketmq/store --into ./corelane-data --dry-run
+  corelane import /opt/rocketmq/store --into ./corelane-data --shard 0 --set segment_bytes=256MiB"
+    )]
+    Import(ImportArgs),
+
     /// Measure brokers: ours and others that speak the protocol
     #[command(subcommand)]
     Bench(corelane_bench::command::BenchCommand),
@@ -458,6 +478,37 @@ pub struct DumpArgs {
     pub states: bool,
 
     /// Print JSON: everything that is known of a record
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct ImportArgs {
+    /// The store directory of the Apache broker (its storePathRootDir)
+    #[arg(value_name = "STORE")]
+    pub store: PathBuf,
+
+    /// The data directory; made where it is missing
+    #[arg(long, value_name = "DIR")]
+    pub into: PathBuf,
+
+    /// The shard of it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub shard: u16,
+
+    /// Say what would be imported, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Read this file of the broker's configuration, as `corelane start` does
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Set any key of it, such as segment_bytes; may be given often
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+
+    /// Print JSON: an object for each queue and one for all
     #[arg(long)]
     pub json: bool,
 }

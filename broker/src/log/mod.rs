@@ -34,6 +34,7 @@ mod io;
 mod job;
 mod keys;
 mod lookup;
+mod offline;
 mod options;
 mod queue;
 mod read;
@@ -56,6 +57,7 @@ pub use group::{GroupHeader, NoGroup};
 pub use hole::Hole;
 pub use io::{DiskSpace, Io, ReadBuffer};
 pub use job::{Job, JobDone};
+pub use offline::{OfflineError, OfflineLog};
 pub use options::{FlushMode, LogOptions};
 
 pub use recovery::{LostOffsets, OpenReport, open};

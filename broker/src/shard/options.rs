@@ -112,7 +112,7 @@ fn described(config: &Config) -> String {
         .collect()
 }
 
-fn log_options(config: &Config) -> LogOptions {
+pub(super) fn log_options(config: &Config) -> LogOptions {
     let flush = match config.flush {
         Flush::Sync => FlushMode::Sync,
         Flush::Async => FlushMode::Async {
