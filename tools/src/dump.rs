@@ -31,6 +31,7 @@ pub fn run(args: &DumpArgs) -> Result<(), Failure> {
             shard: &shard.name,
             out: &mut out,
             left: args.count.unwrap_or(u64::MAX),
+            epoch: 0,
             failure: None,
         };
         damaged.extend(dump.run(&shard)?);
@@ -48,6 +49,8 @@ struct Dump<'a> {
     shard: &'a str,
     out: &'a mut Output,
     left: u64,
+    /// Groups of an earlier one were cut.
+    epoch: u32,
     failure: Option<Failure>,
 }
 
@@ -110,6 +113,12 @@ impl Dump<'_> {
     }
 
     fn found(&mut self, found: Found<'_>, cut: u64) -> ControlFlow<()> {
+        if let Found::Group(header) = &found {
+            if header.epoch < self.epoch {
+                return ControlFlow::Break(());
+            }
+            self.epoch = header.epoch;
+        }
         let (start, end) = match &found {
             Found::Gap(gap) => (gap.start, gap.end),
             Found::Group(header) => (header.position, header.end()),

@@ -102,24 +102,19 @@ impl LogFiles {
             let cut = segments.get(at + 1).is_some_and(|next| {
                 next.follows == Some(found.chain_end) && next.epochs.0 >= found.epochs.1
             });
-            let (mut gaps, end) = if cut {
+            let (gaps, end) = if cut {
                 (Vec::new(), found.chain_end)
             } else {
                 (found.gaps.clone(), found.end)
             };
-            let before = match tail {
-                Some(tail) if follows != tail => Some(tail..segment.0),
+            let before = match tail.map(|tail| self.behind_holes(tail)) {
+                Some(tail) if follows != tail => self.unexplained(tail, segment.0),
                 None if segment.0 < self.checkpoint && follows > segment.0 => {
-                    Some(segment.0..follows)
+                    self.unexplained(segment.0, follows)
                 }
-                _ => None,
+                _ => Vec::new(),
             };
-            if let Some(mut before) = before.filter(|before| !self.is_passed_over(before)) {
-                if gaps.first().is_some_and(|gap| gap.start == before.end) {
-                    before.end = gaps.remove(0).end;
-                }
-                gaps.insert(0, before);
-            }
+            let gaps = joined(before.into_iter().chain(gaps));
             for gap in gaps {
                 if report.unacknowledged.is_some() {
                     continue;
@@ -150,9 +145,7 @@ impl LogFiles {
             }
         }
         report.tail = tail.unwrap_or(self.checkpoint);
-        while let Some(hole) = hole_at(&self.holes, report.tail) {
-            report.tail = hole.to;
-        }
+        report.tail = self.behind_holes(report.tail);
         if report.tail < durable && report.damage.is_empty() {
             report
                 .damage
@@ -177,10 +170,36 @@ impl LogFiles {
         }
     }
 
-    /// Whether a range that has no sound group need not have any.
-    fn is_passed_over(&self, gap: &Range<Position>) -> bool {
-        !gap.is_empty() && outside(&self.holes, gap.clone()).is_empty()
+    fn behind_holes(&self, mut position: Position) -> Position {
+        while let Some(hole) = hole_at(&self.holes, position) {
+            position = hole.to;
+        }
+        position
     }
+
+    /// What of the bytes between two groups, of which the second does not say that it follows the first, lies in no hole.
+    fn unexplained(&self, from: Position, to: Position) -> Vec<Range<Position>> {
+        if from < to {
+            return outside(&self.holes, from..to);
+        }
+        let mut holes = self.holes.iter();
+        match holes.any(|hole| (hole.from..=hole.to).contains(&to)) {
+            true => Vec::new(),
+            false => vec![to..to],
+        }
+    }
+}
+
+/// Ranges in order, those that touch as one.
+fn joined(ranges: impl Iterator<Item = Range<Position>>) -> Vec<Range<Position>> {
+    let mut all: Vec<Range<Position>> = Vec::new();
+    for range in ranges {
+        match all.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => all.push(range),
+        }
+    }
+    all
 }
 
 /// Checks a whole log, one segment after the other.
