@@ -189,7 +189,9 @@ fn it_tells_its_version_and_explains_itself() {
         "topic",
         "produce",
         "consume",
+        "verify",
         "dump",
+        "import",
         "version",
     ] {
         assert!(

@@ -21,6 +21,8 @@ use crate::output::Failure;
 
 /// Bytes that are read at once; longer records are read whole.
 const WINDOW_BYTES: usize = 8 << 20;
+/// No record is longer, whatever it says.
+const MOST_RECORD_BYTES: usize = 64 << 20;
 /// Length of an entry of a consume queue file.
 const ENTRY_BYTES: u64 = 20;
 
@@ -226,17 +228,13 @@ impl Reader {
     ) -> Result<(), Failure> {
         let (mut at, mut window, mut base) = (0, Vec::new(), 0);
         while at + 8 <= self.len {
-            let mut bytes = &window[((at - base) as usize).min(window.len())..];
-            let size = bytes
-                .first_chunk()
-                .map_or(usize::MAX, |size| u32::from_be_bytes(*size) as usize);
-            // The next window begins here, and has at least the record in it.
-            if bytes.len() < size.clamp(8, self.len as usize)
-                && base + (window.len() as u64) < self.len
-            {
-                let size = size.min(self.len as usize).max(WINDOW_BYTES);
-                (window, base) = (self.read(at, size)?, at);
-                bytes = &window;
+            let bytes: &[u8] = &window[((at - base) as usize).min(window.len())..];
+            let size = bytes.first_chunk();
+            let size = size.map_or(0, |size| u32::from_be_bytes(*size) as usize);
+            let need = size.clamp(8, MOST_RECORD_BYTES);
+            if bytes.len() < need && base + (window.len() as u64) < self.len {
+                (window, base) = (self.read(at, need.max(WINDOW_BYTES))?, at);
+                continue;
             }
             let position = self.start + at;
             let problem = match Record::parse(bytes) {

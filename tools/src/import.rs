@@ -260,7 +260,8 @@ impl Plan {
     /// Queues end where the store's index says so, or where a group stands, even where no message is left.
     fn learn_ends(&mut self, ends: BTreeMap<Queue, i64>) {
         let stands = self.offsets.iter().flat_map(|((_, topic), queues)| {
-            let of_queue = |(queue_id, offset): (&i32, &i64)| ((topic.clone(), *queue_id), *offset);
+            let of_queue =
+                move |(queue_id, offset): (&i32, &i64)| ((topic.clone(), *queue_id), *offset);
             queues.iter().map(of_queue)
         });
         let stands: Vec<_> = stands.chain(ends).collect();
@@ -301,19 +302,16 @@ impl Plan {
     fn print(&self, args: &ImportArgs, out: &mut Output) -> Result<(), Failure> {
         let mut rows = Vec::new();
         let mut messages = 0;
-        for topic in self.topics.keys() {
-            let queues = self.queues.iter().filter(|((name, _), _)| name == topic);
-            for ((_, queue_id), found) in queues {
-                messages += found.messages;
-                rows.push([
-                    json!(topic),
-                    json!(queue_id),
-                    json!(found.messages),
-                    json!(found.first),
-                    json!(found.next),
-                    json!(found.missing),
-                ]);
-            }
+        for ((topic, queue_id), found) in &self.queues {
+            messages += found.messages;
+            rows.push([
+                json!(topic),
+                json!(queue_id),
+                json!(found.messages),
+                json!(found.first),
+                json!(found.next),
+                json!(found.missing),
+            ]);
         }
         out.table(
             ["topic", "queueId", "messages", "from", "to", "missing"],
@@ -400,10 +398,9 @@ impl Import<'_> {
         for config in self.plan.topics.values() {
             let mut config = config.clone();
             if let Some(there) = self.engine.topics().get(&config.topic_name) {
-                let queues = [&there.config, &config];
-                let most = |count: fn(&TopicConfig) -> i32| queues.map(count).into_iter().max();
-                config.read_queue_nums = most(|c| c.read_queue_nums).unwrap_or_default();
-                config.write_queue_nums = most(|c| c.write_queue_nums).unwrap_or_default();
+                let there = &there.config;
+                config.read_queue_nums = config.read_queue_nums.max(there.read_queue_nums);
+                config.write_queue_nums = config.write_queue_nums.max(there.write_queue_nums);
             }
             self.state(records::topic(&config))?;
         }

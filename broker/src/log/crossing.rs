@@ -56,6 +56,13 @@ impl<I: Io> Recovery<'_, I> {
                     ((hole.to - hole.from) / RecordLayout::MIN_BYTES as u64 + 1) as i64,
                 ),
             };
+            if let Some(Unknown::These(records)) = &mut self.crossing.unknown {
+                let (queues, met) = (&self.log.queues, &self.crossing.met);
+                records.retain(|(topic, queue_id, _)| {
+                    let queue = queues.find(topic, *queue_id);
+                    queue.is_none_or(|queue| !met.contains(&queue))
+                });
+            }
             self.crossing.met.clear();
             self.crossing.unknown = Some(match (self.crossing.unknown.take(), unknown) {
                 (None, unknown) => unknown,
@@ -119,7 +126,7 @@ impl<I: Io> Recovery<'_, I> {
         Ok((at == len).then_some(lost))
     }
 
-    /// A record of a queue behind a hole: returns the offsets that were lost before it.
+    /// A record of a queue behind a hole, at or behind the checkpoint: returns the offsets that were lost before it.
     pub(super) fn meet(
         &mut self,
         topic: &str,
@@ -128,10 +135,14 @@ impl<I: Io> Recovery<'_, I> {
         position: Position,
     ) -> Range<i64> {
         let queue = self.log.queues.open(topic, queue_id, position);
-        if self.crossing.unknown.is_none() || !self.crossing.met.insert(queue) {
-            return 0..0;
+        let is_first = self.crossing.unknown.is_some() && self.crossing.met.insert(queue);
+        let found = self.log.queues.get_mut(queue);
+        // The checkpoint may know of records of which nothing is left.
+        let (first, next) = (found.memory_end(), found.next);
+        found.skip_to(next);
+        if !is_first {
+            return first..next;
         }
-        let next = self.log.queues.get(queue).next;
         if offset < next {
             // That the topic was dropped and made again is among what was lost.
             self.log.queues.drop_topic(topic);
@@ -140,8 +151,8 @@ impl<I: Io> Recovery<'_, I> {
             self.crossing.met.insert(again);
             return 0..0;
         }
-        self.log.queues.get_mut(queue).skip_to(offset);
-        next..offset
+        found.skip_to(offset);
+        first..offset
     }
 
     /// Lets queues without a record behind the holes go on behind everything that they can have lost.

@@ -100,13 +100,15 @@ impl Queue {
         let end = self.memory_end();
         assert!(end <= offset, "offsets do not go back");
         if self.entries.is_empty() {
-            self.base = offset;
-            self.gaps = None;
+            self.set_base(offset);
         } else if end < offset {
             let gaps = &mut self.gaps.get_or_insert_default().0;
-            match gaps.last_mut() {
+            // Gaps that were known already may be part of it.
+            gaps.retain(|(from, _)| *from < end || *from >= offset);
+            let at = gaps.partition_point(|(from, _)| *from < end);
+            match at.checked_sub(1).map(|before| &mut gaps[before]) {
                 Some((_, to)) if *to == end => *to = offset,
-                _ => gaps.push((end, offset)),
+                _ => gaps.insert(at, (end, offset)),
             }
         }
         (self.next, self.visible) = (self.next.max(offset), self.visible.max(offset));

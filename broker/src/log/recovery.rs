@@ -589,8 +589,9 @@ impl<I: Io> Recovery<'_, I> {
                 lost = queue.memory_end()..offset;
                 queue.skip_to(offset);
             }
+            let expected = queue.memory_end();
             queue.entries.push_back(entry);
-            offset == queue.memory_end() - 1
+            offset == expected
         } else {
             if behind {
                 lost = self.meet(topic, queue_id, offset, position);
