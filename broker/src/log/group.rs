@@ -138,13 +138,12 @@ pub(super) fn check(bytes: &[u8], log_id: u64, position: Position) -> Result<Gro
     })
 }
 
+/// Padded length of a group, and offset in it and bytes of its records.
+pub(super) type LostGroup<'a> = (usize, Vec<(usize, &'a [u8])>);
+
 /// What a group at the start of `bytes` held that fails its checksum: its padded length, and its records, if header and
 /// records can be read as if it did not.
-pub(super) fn lost_records(
-    bytes: &[u8],
-    log_id: u64,
-    position: Position,
-) -> Option<(usize, Vec<(usize, &[u8])>)> {
+pub(super) fn lost_records(bytes: &[u8], log_id: u64, position: Position) -> Option<LostGroup<'_>> {
     let (encoded, _) = Encoded::read_from_prefix(bytes).ok()?;
     let (length, padded) = (encoded.length.get() as usize, encoded.padded.get() as usize);
     let fits = encoded.magic.get() == MAGIC

@@ -185,7 +185,7 @@ impl LogFiles {
         let mut holes = self.holes.iter();
         match holes.any(|hole| (hole.from..=hole.to).contains(&to)) {
             true => Vec::new(),
-            false => vec![to..to],
+            false => std::iter::once(to..to).collect(),
         }
     }
 }

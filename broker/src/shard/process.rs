@@ -68,7 +68,7 @@ pub enum RunError {
         /// Where the damage begins.
         position: Position,
         /// What happened.
-        cause: OpenError,
+        cause: Box<OpenError>,
     },
     /// Damage was to be passed over in a shard that is not there.
     #[error("--skip-damage: there is no shard {index}, only {count} from 0 on")]
@@ -251,7 +251,7 @@ impl Running {
                 index,
                 directory: self.directory.clone(),
                 position,
-                cause,
+                cause: Box::new(cause),
             },
             cause => RunError::Shard { shard, cause },
         }
