@@ -108,7 +108,7 @@ impl Store {
         self.root.join("store").display().to_string()
     }
 
-    fn into(&self) -> String {
+    fn target(&self) -> String {
         self.root.join("into").display().to_string()
     }
 }
@@ -137,7 +137,7 @@ fn json(output: &Output) -> Vec<Value> {
 }
 
 fn import(store: &Store, more: &[&str]) -> Output {
-    let (from, into) = (store.write(), store.into());
+    let (from, into) = (store.write(), store.target());
     let settings = ["--set", "segment_bytes=16MiB", "--json"];
     run(&[
         &["import", from.as_str(), "--into", into.as_str()],
@@ -199,7 +199,7 @@ fn queues_begin_and_end_where_they_did() {
     // Queue 3 has no message left, but a group stands in it.
     assert_eq!(ranges, [[0, 100, 105, 0], [1, 0, 8, 6], [3, 77, 77, 0]]);
 
-    let into = store.into();
+    let into = store.target();
     let found = messages(&into);
     assert_eq!(found.len(), 7);
     assert_eq!(found[0], ("orders".to_owned(), 0, 100, "a100".to_owned()));
@@ -260,7 +260,7 @@ fn a_dry_run_writes_nothing() {
     let output = import(&store, &["--dry-run"]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(json(&output).last().unwrap()["dryRun"], true);
-    assert!(!Path::new(&store.into()).exists());
+    assert!(!Path::new(&store.target()).exists());
 }
 
 #[test]
@@ -282,12 +282,12 @@ fn damage_is_said_and_the_rest_is_imported() {
         "{}",
         stderr(&output)
     );
-    let offsets: Vec<i64> = messages(&store.into())
+    let offsets: Vec<i64> = messages(&store.target())
         .iter()
         .map(|message| message.2)
         .collect();
     assert_eq!(offsets, [0, 2]);
-    assert!(run(&["verify", &store.into()]).status.success());
+    assert!(run(&["verify", &store.target()]).status.success());
 }
 
 #[test]
@@ -324,12 +324,12 @@ fn what_waits_goes_on_waiting() {
     let summary = json(&output).pop().unwrap();
     let counts = ["delayed", "timers", "halfMessages"].map(|name| summary[name].as_i64());
     assert_eq!(counts, [Some(1); 3], "{summary}");
-    let found = messages(&store.into());
+    let found = messages(&store.target());
     let bodies: Vec<&str> = found.iter().map(|message| message.3.as_str()).collect();
     assert_eq!(bodies, ["level", "timer", "came out", "half"]);
     assert!(found[1].0.starts_with("rmq_sys_wheel_timer-"), "{found:?}");
     assert_eq!(found[3].2, 0);
-    assert!(run(&["verify", &store.into()]).status.success());
+    assert!(run(&["verify", &store.target()]).status.success());
 }
 
 #[test]
