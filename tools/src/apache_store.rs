@@ -154,10 +154,9 @@ impl Store {
         ends
     }
 
-    /// Goes through the commit log. `progress` is told of bytes that are done.
+    /// Goes through the commit log.
     pub fn walk(
         &self,
-        mut progress: impl FnMut(u64),
         mut visit: impl FnMut(Piece<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut expected = self.files.first().map_or(0, |(start, ..)| *start);
@@ -174,7 +173,6 @@ impl Store {
                 len: *len,
             };
             file.walk(number == last, &mut visit)?;
-            progress(*len);
         }
         Ok(())
     }
@@ -194,11 +192,7 @@ fn queue_end(path: &Path) -> Option<i64> {
         let bytes = fs::read(path).ok()?;
         let entries = bytes.chunks_exact(ENTRY_BYTES as usize);
         let is_used = |entry: &[u8]| entry[8..12] != [0; 4];
-        if let Some(last) = entries
-            .enumerate()
-            .filter(|(_, entry)| is_used(entry))
-            .last()
-        {
+        if let Some(last) = entries.enumerate().rfind(|(_, entry)| is_used(entry)) {
             return Some((start / ENTRY_BYTES) as i64 + last.0 as i64 + 1);
         }
     }

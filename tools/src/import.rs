@@ -152,18 +152,15 @@ impl Plan {
             delays.insert(level, offset);
         }
         let mut damage = Vec::new();
-        store.walk(
-            |_| {},
-            |piece| {
-                match piece {
-                    Piece::Record(position, record) => {
-                        plan.learn(position, &record, half_from, &delays)
-                    }
-                    Piece::Damage(range, what) => damage.push((range.start, range.end, what)),
+        store.walk(|piece| {
+            match piece {
+                Piece::Record(position, record) => {
+                    plan.learn(position, &record, half_from, &delays)
                 }
-                Ok(())
-            },
-        )?;
+                Piece::Damage(range, what) => damage.push((range.start, range.end, what)),
+            }
+            Ok(())
+        })?;
         plan.damage = damage;
         plan.learn_ends(store.queue_ends());
         plan.remarks = std::mem::take(&mut store.remarks);
@@ -409,24 +406,21 @@ impl Import<'_> {
         }
         let waiting: BTreeSet<u64> = self.plan.waiting.values().map(|(at, _)| *at).collect();
         let mut hours = HashSet::new();
-        store.walk(
-            |_| {},
-            |piece| {
-                let Piece::Record(position, record) = piece else {
-                    return Ok(());
-                };
-                match waits(record.topic()) {
-                    Some(Waits::Timer) if waiting.contains(&position) => {
-                        self.timer(&record, &mut hours)
-                    }
-                    Some(_) if waiting.contains(&position) => {
-                        self.append(record.topic(), record.queue_id(), record.bytes())
-                    }
-                    Some(_) => Ok(()),
-                    None => self.message(position, &record),
+        store.walk(|piece| {
+            let Piece::Record(position, record) = piece else {
+                return Ok(());
+            };
+            match waits(record.topic()) {
+                Some(Waits::Timer) if waiting.contains(&position) => {
+                    self.timer(&record, &mut hours)
                 }
-            },
-        )?;
+                Some(_) if waiting.contains(&position) => {
+                    self.append(record.topic(), record.queue_id(), record.bytes())
+                }
+                Some(_) => Ok(()),
+                None => self.message(position, &record),
+            }
+        })?;
         // Queues whose newest messages are gone go on behind them all the same.
         for ((topic, queue_id), found) in &self.plan.queues {
             self.go_on_at(topic, *queue_id, found.next)?;

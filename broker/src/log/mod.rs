@@ -1,7 +1,8 @@
 //! The CommitLog of a shard and what is derived from it.
 //!
 //! Promises. A record whose `end` is at or below `durable()` is on stable storage: it is there after any crash, with the same
-//! bytes at the same position and offset. In sync mode only such records are visible. Offsets of a queue are dense. What
+//! bytes at the same position and offset. In sync mode only such records are visible. Offsets of a queue are dense, but for
+//! the gaps that somebody asked for. What
 //! fails its checksum is an error, never data. After a failed write the log takes and writes nothing any more.
 //!
 //! Shape. A [`Log`] is synchronous and does no I/O: appending fills tail buffers; [`Log::next_write`], [`Log::next_read`] and
@@ -16,6 +17,8 @@
 //! bytes for each record of segments that are not sealed (that is the newest one or two) and again while one is sealed, with
 //! 8 bytes for each of its keys; 24 bytes for each queue and sealed segment that has records of it; about 150 bytes for a
 //! queue; 4 bytes for each 256 KiB of log; 16 bytes for each key of unsealed segments once somebody has searched by key.
+//!
+//! Offsets of a queue have gaps where [`Log::queue_at`] made it go on elsewhere, and where damage was passed over (`hole`).
 //!
 //! The files are described in `docs/format.md`.
 
