@@ -262,33 +262,54 @@ fn queues_go_on_where_they_are_told() {
     }
 }
 
+fn damage_and_go_on(seed: u64) {
+    let mut world = World::new(seed);
+    world.work(80);
+    for _ in 0..3 {
+        world.work(40);
+        world.crash();
+        for _ in 0..=world.random.below(3) {
+            world.damage();
+        }
+        world.skip_all();
+        world.check();
+        // What is appended now is no less safe, with the snapshot that is due and without it.
+        world.work(20);
+        world.check();
+        if world.random.one_in(2) {
+            world.host.log.snapshot(Vec::new());
+            world.settle();
+        }
+        world.crash();
+        world.open(None).unwrap();
+        world.check();
+        let report = world.verify();
+        assert_eq!(report.damage, []);
+        assert!(!report.holes.is_empty());
+    }
+}
+
+fn damage_and_go_on_named(seed: u64) {
+    if std::panic::catch_unwind(|| damage_and_go_on(seed)).is_err() {
+        panic!("seed {seed}");
+    }
+}
+
 #[test]
 fn what_is_not_damaged_stays_when_damage_is_passed_over() {
     for seed in 100..140 {
-        let mut world = World::new(seed);
-        world.work(80);
-        for _ in 0..3 {
-            world.work(40);
-            world.crash();
-            for _ in 0..=world.random.below(3) {
-                world.damage();
-            }
-            world.skip_all();
-            world.check();
-            // What is appended now is no less safe, with the snapshot that is due and without it.
-            world.work(20);
-            world.check();
-            if world.random.one_in(2) {
-                world.host.log.snapshot(Vec::new());
-                world.settle();
-            }
-            world.crash();
-            world.open(None).unwrap();
-            world.check();
-            let report = world.verify();
-            assert_eq!(report.damage, [], "seed {seed}");
-            assert!(!report.holes.is_empty(), "seed {seed}");
-        }
+        damage_and_go_on_named(seed);
+    }
+}
+
+/// `CORELANE_SIM_SEEDS=1000..2000 cargo test --release -p corelane-broker many_gap_seeds -- --ignored`
+#[test]
+#[ignore = "takes as long as it is told to"]
+fn many_gap_seeds() {
+    let seeds = std::env::var("CORELANE_SIM_SEEDS").unwrap();
+    let (from, to) = seeds.split_once("..").unwrap();
+    for seed in from.parse().unwrap()..to.parse().unwrap() {
+        damage_and_go_on_named(seed);
     }
 }
 
