@@ -237,7 +237,9 @@ fn it_tells_its_version_and_explains_itself() {
         "topic",
         "produce",
         "consume",
+        "verify",
         "dump",
+        "import",
         "version",
     ] {
         assert!(

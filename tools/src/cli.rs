@@ -48,7 +48,7 @@ Examples:
   corelane start --config /opt/rocketmq/conf/broker.conf      what Apache's file and we have in common is taken
   corelane start --nameserver-addresses ns1:9876\\;ns2:9876    register with these, and run none here"
     )]
-    Start(ServeArgs),
+    Start(StartArgs),
 
     /// Run a NameServer alone
     #[command(
@@ -101,19 +101,59 @@ Examples:
     )]
     Consume(ConsumeArgs),
 
+    /// Check every byte of a data directory
+    #[command(
+        long_about = "\
+Reads the logs of all shards of a data directory, several at once, and checks every group, index and checkpoint. It only \
+reads. It does not run beside a broker, and keeps one from starting meanwhile: what is being written cannot be judged.
+
+Ends with 0 when everything is sound, and with 1 when something is damaged: for each shard it says the first bad offset \
+and whether that is in the bytes of the log, in an index (it is built anew at the next start) or in the state (the \
+checkpoint). What was never acknowledged at the end of a log is no damage, nor is what --skip-damage of `corelane start` \
+has passed over; both are said.",
+        after_help = "\
+Examples:
+  corelane verify ./corelane-data
+  corelane verify ./corelane-data/shard-0 --json"
+    )]
+    Verify(VerifyArgs),
+
     /// Print what lies in a data directory
     #[command(
         long_about = "\
 Prints what lies in the logs of a data directory, record by record, in the order in which it was written. It only reads, \
-and so can run beside a broker, or when a broker does not start. Each group is checked; the end of the sound part is \
-said at the end, and it is a failure when the checkpoint knows of more.",
+and so can run beside a broker, or when a broker does not start. Each group is checked; gaps are said where they are, and \
+it is a failure when one is damage.
+
+Without a choice all messages are printed; --groups, --index and --states add the rest of what is there.",
         after_help = "\
 Examples:
   corelane dump ./corelane-data
-  corelane dump ./corelane-data/shard-0 --topic Demo --json
-  corelane dump ./corelane-data --groups --states"
+  corelane dump ./corelane-data/shard-0 --topic Demo --queue 3 --from-offset 100 --count 10
+  corelane dump ./corelane-data --key order-17 --json
+  corelane dump ./corelane-data --from 4096 --to 65536 --groups --states"
     )]
     Dump(DumpArgs),
+
+    /// Take over the store of an Apache RocketMQ broker
+    #[command(
+        long_about = "\
+Reads the store directory of a stopped Apache RocketMQ broker (commitlog, config, consumequeue) and writes it into one shard \
+of a data directory, which no broker may run in: topics, groups, messages and consumer offsets. Every message keeps its queue, \
+its offset, its times, keys and properties, so that consumers go on where they were. Messages that still wait for a delay \
+level, a timer or the end of their transaction go on waiting.
+
+One Apache broker becomes one shard. A shard is a broker of its own name to clients: groups that keep their offsets \
+themselves (broadcasting) know them by that name and begin anew.
+
+It ends with 1 where the store is damaged; what is sound was imported. When it fails on its way, remove what it has made \
+and do it again.",
+        after_help = "\
+Examples:
+  corelane import /opt/rocketmq/store --into ./corelane-data --dry-run
+  corelane import /opt/rocketmq/store --into ./corelane-data --shard 0 --set segment_bytes=256MiB"
+    )]
+    Import(ImportArgs),
 
     /// Measure brokers: ours and others that speak the protocol
     #[command(subcommand)]
@@ -129,6 +169,17 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Args)]
+pub struct StartArgs {
+    #[command(flatten)]
+    pub serve: ServeArgs,
+
+    /// Go on without the damage at this offset of a shard's log, which a start or `corelane verify` has reported. What is
+    /// lost is said. Once done it holds for later starts, and this flag is refused then
+    #[arg(long, value_name = "SHARD:OFFSET", value_parser = shard_offset)]
+    pub skip_damage: Vec<(usize, u64)>,
 }
 
 #[derive(Args)]
@@ -479,28 +530,102 @@ pub struct ConsumeArgs {
 }
 
 #[derive(Args)]
+pub struct VerifyArgs {
+    /// A data directory, or the directory of one shard in it
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+
+    /// Read with so many threads; without it, one for each core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+
+    /// Print JSON: an object for each shard and one for all
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
 pub struct DumpArgs {
     /// A data directory, or the directory of one shard in it
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
 
+    /// What lies at or behind this offset of the log only
+    #[arg(long, value_name = "OFFSET", default_value_t = 0)]
+    pub from: u64,
+
+    /// What lies before this offset of the log only
+    #[arg(long, value_name = "OFFSET", default_value_t = u64::MAX, hide_default_value = true)]
+    pub to: u64,
+
     /// Messages of this topic only
     #[arg(short, long)]
     pub topic: Option<String>,
+
+    /// Messages of queues with this number only
+    #[arg(long, value_name = "N", requires = "topic")]
+    pub queue: Option<i32>,
+
+    /// Messages from this offset of their queue on only
+    #[arg(long, value_name = "OFFSET", requires = "queue")]
+    pub from_offset: Option<i64>,
+
+    /// Messages with this key only
+    #[arg(short, long)]
+    pub key: Option<String>,
+
+    /// Messages with this unique key (the message id of clients) only
+    #[arg(long, value_name = "KEY")]
+    pub unique_key: Option<String>,
 
     /// End after so many messages of each shard
     #[arg(short, long, value_name = "N")]
     pub count: Option<u64>,
 
-    /// Also the groups in which records were written
+    /// Also the groups in which records were written, each one write
     #[arg(long)]
     pub groups: bool,
 
-    /// Also what the broker keeps beside messages
+    /// Also what the index of each segment says of queues
+    #[arg(long)]
+    pub index: bool,
+
+    /// Also what the broker keeps beside messages: the checkpoint, and changes since
     #[arg(long)]
     pub states: bool,
 
     /// Print JSON: everything that is known of a record
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct ImportArgs {
+    /// The store directory of the Apache broker (its storePathRootDir)
+    #[arg(value_name = "STORE")]
+    pub store: PathBuf,
+
+    /// The data directory; made where it is missing
+    #[arg(long, value_name = "DIR")]
+    pub into: PathBuf,
+
+    /// The shard of it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub shard: u16,
+
+    /// Say what would be imported, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Read this file of the broker's configuration, as `corelane start` does
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Set any key of it, such as segment_bytes; may be given often
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+
+    /// Print JSON: an object for each queue and one for all
     #[arg(long)]
     pub json: bool,
 }
@@ -512,6 +637,13 @@ fn key_value(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("expected KEY=VALUE".to_owned()),
     }
+}
+
+fn shard_offset(text: &str) -> Result<(usize, u64), String> {
+    let parsed = text
+        .split_once(':')
+        .and_then(|(shard, offset)| Some((shard.parse().ok()?, offset.parse().ok()?)));
+    parsed.ok_or_else(|| "expected SHARD:OFFSET, as the start that failed has said".to_owned())
 }
 
 fn start(text: &str) -> Result<Start, String> {

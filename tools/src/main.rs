@@ -9,17 +9,21 @@
     reason = "outside the broker threads may block and ask the time"
 )]
 
+mod apache_store;
 mod cli;
 mod config;
 mod consume;
+mod data_directory;
 mod dump;
 mod group;
+mod import;
 mod keys;
 mod message;
 mod output;
 mod produce;
 mod serve;
 mod topic;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -48,7 +52,9 @@ fn run(command: Command, matches: &clap::ArgMatches) -> ExitCode {
         Command::Group(command) => group::run(command),
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Dump(args) => dump::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Config(command) => config::run(&command),
         // It reports for itself: a bound that was missed is no failure of the command.
         Command::Bench(command) => return corelane_bench::command::run(command),

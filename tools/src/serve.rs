@@ -5,14 +5,14 @@ use std::io::IsTerminal;
 use corelane_broker::config::{Config, LogLevel};
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{self, ServeArgs};
+use crate::cli::{self, ServeArgs, StartArgs};
 use crate::config;
 use crate::output::{Failure, Output};
 
 /// Runs the broker until it is told to stop.
-pub fn start(args: &ServeArgs, flags: &[(String, String)]) -> Result<(), Failure> {
-    match prepare("start", args, flags)? {
-        Some(config) => corelane_broker::run(&config).map_err(Failure::from),
+pub fn start(args: &StartArgs, flags: &[(String, String)]) -> Result<(), Failure> {
+    match prepare("start", &args.serve, flags)? {
+        Some(config) => corelane_broker::run(&config, &args.skip_damage).map_err(Failure::from),
         None => Ok(()),
     }
 }

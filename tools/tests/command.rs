@@ -222,6 +222,25 @@ fn a_dump_of_nothing_is_said() {
 }
 
 #[test]
+fn a_check_of_nothing_is_said() {
+    let directory = Directory::new("verify");
+    let path = directory.0.to_str().unwrap();
+    assert_eq!(
+        failure(&run(&["verify", path])),
+        format!("{path} holds no log")
+    );
+    assert!(failure(&run(&["verify", "/nowhere"])).starts_with("cannot read /nowhere: "));
+}
+
+#[test]
+fn damage_to_pass_over_is_a_shard_and_an_offset() {
+    for wrong in ["4096", "0:", "all", "0:-1"] {
+        let output = run(&["start", "--skip-damage", wrong]);
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+    }
+}
+
+#[test]
 fn the_version_is_json_where_wanted() {
     let version: serde_json::Value =
         serde_json::from_str(&stdout(&run(&["version", "--json"]))).unwrap();

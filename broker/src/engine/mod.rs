@@ -33,6 +33,7 @@ pub mod offset;
 mod pop;
 mod position;
 mod pull;
+pub mod records;
 mod reply;
 mod reset;
 mod send;

@@ -195,7 +195,7 @@ impl Engine {
         offset: Option<i64>,
     ) -> Result<Option<i64>, ReadMiss> {
         let offset = offset.unwrap_or_else(|| turn.log.min_offset(queue));
-        if offset < turn.log.min_offset(queue) || offset >= turn.log.max_offset(queue) {
+        if offset >= turn.log.max_offset(queue) || offset != turn.log.next_kept(queue, offset) {
             return Ok(None);
         }
         self.entries.clear();

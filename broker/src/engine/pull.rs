@@ -340,6 +340,8 @@ impl Engine {
         let result = 'scan: loop {
             entries.clear();
             let step = SCAN_STEP.min(MAX_SCANNED - scanned);
+            // Offsets whose records were lost are passed over.
+            next = turn.log.next_kept(queue, next);
             if let Err(miss) = turn.log.entries(queue, next, step, &mut entries) {
                 break Err(miss);
             }

@@ -11,12 +11,12 @@ use super::turn::{Refusal, Turn};
 use super::{Engine, delay, forbidden, transaction};
 use crate::log::{AppendError, Log, Position, Replay, ReplayError, StateWriter};
 
-const TOPIC_PUT: u16 = 1;
-const TOPIC_DELETE: u16 = 2;
-const GROUP_PUT: u16 = 3;
-const GROUP_DELETE: u16 = 4;
-const OFFSETS: u16 = 5;
-const OFFSETS_DELETE: u16 = 6;
+pub(super) const TOPIC_PUT: u16 = 1;
+pub(super) const TOPIC_DELETE: u16 = 2;
+pub(super) const GROUP_PUT: u16 = 3;
+pub(super) const GROUP_DELETE: u16 = 4;
+pub(super) const OFFSETS: u16 = 5;
+pub(super) const OFFSETS_DELETE: u16 = 6;
 /// All resets of one group and topic, as offsets are written; none is left where it lists none.
 pub(super) const RESETS: u16 = 23;
 
@@ -296,7 +296,7 @@ pub(super) fn encode_offsets(
 }
 
 /// Gives each offset to `each`, and tells the group and the topic; `None` for what is cut short.
-fn decode_offsets(
+pub(super) fn decode_offsets(
     mut payload: &[u8],
     mut each: impl FnMut(&str, &str, i32, i64),
 ) -> Option<(&str, &str)> {

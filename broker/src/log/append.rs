@@ -4,7 +4,7 @@
 //! `make_room`, which closes the group and finds place for another: in the same buffer, a new one, or the next segment.
 
 use super::group::HEADER_BYTES;
-use super::stored::{STATE_HEADER_BYTES, put_state};
+use super::stored::{KIND_QUEUE_AT, STATE_HEADER_BYTES, put_state, queue_at};
 use super::{AppendError, Appended, Entry, FlushMode, Log, Position, QueueRef};
 
 /// Blocks at the end of a segment that are kept for the log's own records while no next segment is ready.
@@ -97,6 +97,25 @@ impl Log {
         let position = self.place(len)?;
         put_state(self.tail.extend(len), kind, payload);
         Ok(position + len as u64)
+    }
+
+    /// What the queue gets next has `offset`, which is not below the next one that it would get; those between have no
+    /// record. `Busy` while anything of the queue waits to be visible. Returns the end of the record that says so.
+    pub fn queue_at(
+        &mut self,
+        topic: &str,
+        queue_id: i32,
+        offset: i64,
+    ) -> Result<Position, AppendError> {
+        let queue = self.queue(topic, queue_id);
+        let found = self.queues.get(queue);
+        assert!(found.next <= offset, "offsets do not go back");
+        if found.visible < found.next {
+            return Err(AppendError::Busy);
+        }
+        let end = self.append_state(KIND_QUEUE_AT, &queue_at(topic, queue_id, offset))?;
+        self.queues.get_mut(queue).skip_to(offset);
+        Ok(end)
     }
 
     /// A state record of the log itself: it may use the room that is kept free for it.

@@ -4,13 +4,14 @@
 //! position, at a group's end, which was durable before the file got its name: the queues with their next offsets, and the
 //! engine's state records. Little-endian throughout; the checksum covers all bytes after it.
 
+use super::hole::Hole;
 use super::queue::SavedQueue;
 use super::{Io, IoError, Position, Slice};
 use std::rc::Rc;
 
 pub(super) const FILE_NAME: &str = "checkpoint";
 pub(super) const TEMPORARY_NAME: &str = "checkpoint.tmp";
-const MAGIC: [u8; 8] = *b"CLCHECK1";
+const MAGIC: [u8; 8] = *b"CLCHECK2";
 /// Bytes written at once, so that commits get their turn.
 const WRITE_BYTES: usize = 1 << 20;
 
@@ -30,6 +31,8 @@ pub(super) struct Checkpoint {
     pub queues: Vec<SavedQueue>,
     /// State records one after another.
     pub state: Vec<u8>,
+    /// Damage that is to be passed over.
+    pub holes: Vec<Hole>,
 }
 
 impl Checkpoint {
@@ -61,6 +64,21 @@ impl Checkpoint {
         }
         out.extend((self.state.len() as u64).to_le_bytes());
         out.extend(&self.state);
+        out.extend((self.holes.len() as u64).to_le_bytes());
+        for hole in &self.holes {
+            out.extend(hole.from.to_le_bytes());
+            out.extend(hole.to.to_le_bytes());
+            out.push(hole.settled.into());
+        }
+        let gaps = self.queues.iter().enumerate();
+        for (number, queue) in gaps.filter(|(_, queue)| !queue.gaps.is_empty()) {
+            out.extend((number as u64).to_le_bytes());
+            out.extend((queue.gaps.len() as u64).to_le_bytes());
+            for (from, to) in &queue.gaps {
+                out.extend(from.to_le_bytes());
+                out.extend(to.to_le_bytes());
+            }
+        }
         let len = out.len() as u64;
         out[12..20].copy_from_slice(&len.to_le_bytes());
         let crc = crc32fast::hash(&out[12..]);
@@ -106,10 +124,27 @@ impl Checkpoint {
                 queue_id: i32::from_le_bytes(fields.array()?),
                 born: u64::from_le_bytes(fields.array()?),
                 next: i64::from_le_bytes(fields.array()?),
+                gaps: Vec::new(),
             });
         }
         let len = u64::from_le_bytes(fields.array()?);
         let state = fields.take(usize::try_from(len).ok()?)?.to_vec();
+        let mut holes = Vec::new();
+        for _ in 0..u64::from_le_bytes(fields.array()?) {
+            holes.push(Hole {
+                from: u64::from_le_bytes(fields.array()?),
+                to: u64::from_le_bytes(fields.array()?),
+                settled: fields.array()? != [0],
+            });
+        }
+        while !fields.bytes.is_empty() {
+            let number = u64::from_le_bytes(fields.array()?) as usize;
+            let queue = queues.get_mut(number)?;
+            for _ in 0..u64::from_le_bytes(fields.array()?) {
+                let from = i64::from_le_bytes(fields.array()?);
+                queue.gaps.push((from, i64::from_le_bytes(fields.array()?)));
+            }
+        }
         Some(Self {
             log_id,
             epoch,
@@ -119,6 +154,7 @@ impl Checkpoint {
             newest_ms,
             queues,
             state,
+            holes,
         })
     }
 
@@ -181,6 +217,11 @@ mod tests {
             queue_id,
             born: 77,
             next,
+            gaps: if next == 11 {
+                vec![(3, 5), (9, 11)]
+            } else {
+                Vec::new()
+            },
         };
         Checkpoint {
             log_id: 1,
@@ -191,6 +232,11 @@ mod tests {
             newest_ms: 6,
             queues: vec![queue("a", 0, 10), queue("a", 1, 11), queue("b", 0, 12)],
             state: vec![1, 2, 3],
+            holes: vec![Hole {
+                from: 512,
+                to: 8192,
+                settled: true,
+            }],
         }
     }
 

@@ -3,6 +3,7 @@
 use super::append::OpenGroup;
 use super::cold::ColdReads;
 use super::flush::Window;
+use super::hole::Hole;
 use super::job::Backlog;
 use super::keys::Keys;
 use super::lookup::TimeSearches;
@@ -37,6 +38,8 @@ pub struct Log {
     pub(super) read_failures: Vec<ReadFailure>,
     pub(super) work: Backlog,
     pub(super) retirement: Option<Retirement>,
+    /// Damage that is passed over.
+    pub(super) holes: Vec<Hole>,
     /// Too little of the file system is free for messages.
     pub(super) refuses: bool,
     /// Records are visible when they are appended, not when they are durable.
@@ -65,6 +68,7 @@ impl Log {
             read_failures: Vec::new(),
             work: Backlog::new(0),
             retirement: None,
+            holes: Vec::new(),
             refuses: false,
             shows_at_once: Self::shows_at_once(options.flush),
             stopped: false,

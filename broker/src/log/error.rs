@@ -132,6 +132,17 @@ pub enum OpenError {
         /// Position up to which the log is known to reach.
         to: Position,
     },
+    /// What was to be passed over is not damaged.
+    #[error(
+        "nothing is damaged at {position} that could be passed over; {}",
+        first.map_or("the log is sound".to_string(), |first| format!("the first damage is at {first}"))
+    )]
+    NotDamaged {
+        /// The position that was given.
+        position: Position,
+        /// Where the first damage is.
+        first: Option<Position>,
+    },
     /// The checkpoint fails its checks.
     #[error("the checkpoint is damaged: {0}")]
     Checkpoint(String),

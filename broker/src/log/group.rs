@@ -138,6 +138,30 @@ pub(super) fn check(bytes: &[u8], log_id: u64, position: Position) -> Result<Gro
     })
 }
 
+/// Padded length of a group, and offset in it and bytes of its records.
+pub(super) type LostGroup<'a> = (usize, Vec<(usize, &'a [u8])>);
+
+/// What a group at the start of `bytes` held that fails its checksum: its padded length, and its records, if header and
+/// records can be read as if it did not.
+pub(super) fn lost_records(bytes: &[u8], log_id: u64, position: Position) -> Option<LostGroup<'_>> {
+    let (encoded, _) = Encoded::read_from_prefix(bytes).ok()?;
+    let (length, padded) = (encoded.length.get() as usize, encoded.padded.get() as usize);
+    let fits = encoded.magic.get() == MAGIC
+        && encoded.log_id.get() == log_id
+        && encoded.position.get() == position
+        && (HEADER_BYTES..=padded).contains(&length)
+        && (padded as u64).is_multiple_of(MIN_BLOCK_BYTES)
+        && padded <= bytes.len();
+    if !fits {
+        return None;
+    }
+    let found: Vec<_> = records(&bytes[..padded]).collect();
+    let end = found
+        .last()
+        .map_or(HEADER_BYTES, |(at, record)| at + record.len());
+    (end == length && found.len() == encoded.records.get() as usize).then_some((padded, found))
+}
+
 /// The log that a group at the start of `bytes` says it belongs to; nothing else of it is looked at.
 pub(super) fn log_id_of(bytes: &[u8]) -> Option<u64> {
     let (encoded, _) = Encoded::read_from_prefix(bytes).ok()?;

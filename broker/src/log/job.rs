@@ -3,6 +3,7 @@
 //! One job of a kind runs at a time. What runs out of space is tried again later; what fails otherwise stops the log.
 
 use super::checkpoint::Checkpoint;
+use super::hole::{Hole, kept};
 use super::index::Meta;
 use super::seal::{SealError, seal};
 use super::segment::{SEGMENT_ALIGN, Segment, SegmentId};
@@ -69,6 +70,7 @@ enum Work {
         segment: Position,
         len: u64,
         end: Position,
+        holes: Vec<Hole>,
     },
     Remove(Vec<String>),
     Space,
@@ -127,7 +129,11 @@ impl Job {
                 segment,
                 len,
                 end,
-            } => Done::Seal(seal(io, log_id, segment, len, end).await.map(Box::new)),
+                holes,
+            } => {
+                let sealed = seal(io, log_id, segment, len, end, &holes).await;
+                Done::Seal(sealed.map(Box::new))
+            }
             Work::Remove(names) => Done::Remove(remove(io, &names).await),
             Work::Space => Done::Space(io.space().await),
         })
@@ -325,6 +331,7 @@ impl Log {
             segment: segment.start,
             len: segment.len,
             end: segment.end,
+            holes: self.holes.clone(),
         })
     }
 
@@ -442,7 +449,7 @@ impl Log {
             *next += 1;
             if let Some(queue) = self.queues.find(&row.topic, row.queue_id) {
                 let queue = self.queues.get_mut(queue);
-                let taken = queue.take_row(meta.segment, row);
+                let taken = queue.take_row(meta.segment, row, false);
                 assert!(
                     taken || !queue.owns(row.position),
                     "an index tells what was in memory"
@@ -478,13 +485,15 @@ impl Log {
         });
     }
 
-    /// Whether enough was appended since the last snapshot.
+    /// Whether enough was appended since the last snapshot, or damage was passed over that none knows of.
     pub fn snapshot_due(&self) -> bool {
+        let is_far = self.open.end.saturating_sub(self.work.taken) >= self.options.snapshot_bytes;
         !self.stopped
             && self.work.snapshot.is_none()
             && !self.work.checkpointing
             && (self.work.checkpoint_wanted
-                || self.open.end.saturating_sub(self.work.taken) >= self.options.snapshot_bytes)
+                || is_far
+                || self.holes.iter().any(|hole| !hole.settled))
     }
 
     /// Takes the engine's state as of now, all records appended so far included, as [`StateWriter`](super::StateWriter)
@@ -494,15 +503,18 @@ impl Log {
         let position = self.open.end;
         self.work.taken = position;
         self.work.checkpoint_wanted = false;
+        let retired = self.retired_as_recorded();
+        self.holes = kept(&self.holes, retired);
         self.work.snapshot = Some(Box::new(Checkpoint {
             log_id: self.log_id,
             epoch: self.epoch,
             position,
-            retired: self.retired_as_recorded(),
+            retired,
             in_flight_bytes: self.options.in_flight_bytes(),
             newest_ms: self.newest_ms,
             queues: self.queues.save(),
             state,
+            holes: self.holes.clone(),
         }));
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct TimeSearches(VecDeque<TimeSearch>);
 
 impl Log {
     /// Appends up to `max` visible entries from offset `from` on to `out`: at least one, but for `from == max_offset`, where
-    /// there are none. `Gone` outside of min and max offset.
+    /// there are none. `Gone` outside of min and max offset, and where there is no record: see [`Log::next_kept`].
     pub fn entries(
         &mut self,
         queue: QueueRef,
@@ -37,9 +37,9 @@ impl Log {
             return Err(ReadMiss::Gone);
         }
         if from >= target.base {
-            let start = (from - target.base) as usize;
-            let end = ((target.visible - target.base) as usize).min(start.saturating_add(max));
-            out.extend(target.entries.range(start..end));
+            let start = target.place(from).map_err(|_| ReadMiss::Gone)?;
+            let run = (target.run_end(from) - from) as usize;
+            out.extend(target.entries.range(start..start + run.min(max)));
             return Ok(());
         }
         let part = target.part_at(from).ok_or(ReadMiss::Gone)?;
@@ -47,6 +47,22 @@ impl Log {
         let end = (part.slot + part.count)
             .min(slot.saturating_add(u32::try_from(max).unwrap_or(u32::MAX)));
         self.sealed_entries(part.segment, slot, end, out)
+    }
+
+    /// The first offset at or after `from` that has a record; max offset when none has. Where records were lost, or never
+    /// were, a queue has gaps.
+    pub fn next_kept(&self, queue: QueueRef, from: i64) -> i64 {
+        let target = self.queues.get(queue);
+        let from = from.max(target.min());
+        if from < target.base {
+            let after = target
+                .parts
+                .partition_point(|part| part.first + i64::from(part.count) <= from);
+            let kept = target.parts.get(after).map(|part| part.first.max(from));
+            return kept.unwrap_or(target.base).min(target.visible);
+        }
+        let kept = target.place(from).err().unwrap_or(from);
+        kept.min(target.visible)
     }
 
     /// Entries of an index file from `slot` on, before `end`, as far as its first block of pages goes.
@@ -118,11 +134,8 @@ impl Log {
     fn entry(&mut self, queue: QueueRef, offset: i64) -> Result<Entry, ReadMiss> {
         let target = self.queues.get(queue);
         if offset >= target.base {
-            return target
-                .entries
-                .get((offset - target.base) as usize)
-                .copied()
-                .ok_or(ReadMiss::Gone);
+            let place = target.place(offset).map_err(|_| ReadMiss::Gone)?;
+            return target.entries.get(place).copied().ok_or(ReadMiss::Gone);
         }
         let Part {
             segment,
@@ -167,7 +180,13 @@ impl Log {
         (search.low, search.high) = (search.low.clamp(min, max), search.high.clamp(min, max));
         while search.low < search.high {
             let middle = search.low + (search.high - search.low) / 2;
-            let entry = match self.entry(queue, middle) {
+            // In a gap the record behind it decides.
+            let kept = self.next_kept(queue, middle);
+            if kept >= search.high {
+                search.high = middle;
+                continue;
+            }
+            let entry = match self.entry(queue, kept) {
                 Ok(entry) => entry,
                 Err(miss) => {
                     if matches!(miss, ReadMiss::Wanted(_)) {
@@ -184,7 +203,7 @@ impl Log {
                 Boundary::Upper => entry.store_ms <= time_ms,
             };
             if before {
-                search.low = middle + 1
+                search.low = kept + 1
             } else {
                 search.high = middle
             }

@@ -1,7 +1,8 @@
 //! The CommitLog of a shard and what is derived from it.
 //!
 //! Promises. A record whose `end` is at or below `durable()` is on stable storage: it is there after any crash, with the same
-//! bytes at the same position and offset. In sync mode only such records are visible. Offsets of a queue are dense. What
+//! bytes at the same position and offset. In sync mode only such records are visible. Offsets of a queue are dense, but for
+//! the gaps that somebody asked for. What
 //! fails its checksum is an error, never data. After a failed write the log takes and writes nothing any more.
 //!
 //! Shape. A [`Log`] is synchronous and does no I/O: appending fills tail buffers; [`Log::next_write`], [`Log::next_read`] and
@@ -17,6 +18,8 @@
 //! 8 bytes for each of its keys; 24 bytes for each queue and sealed segment that has records of it; about 150 bytes for a
 //! queue; 4 bytes for each 256 KiB of log; 16 bytes for each key of unsealed segments once somebody has searched by key.
 //!
+//! Offsets of a queue have gaps where [`Log::queue_at`] made it go on elsewhere, and where damage was passed over (`hole`).
+//!
 //! The files are described in `docs/format.md`.
 
 mod append;
@@ -24,15 +27,17 @@ mod buffer;
 mod checkpoint;
 mod cold;
 mod commit_log;
-mod dump;
+mod crossing;
 mod error;
 mod flush;
 mod group;
+mod hole;
 mod index;
 mod io;
 mod job;
 mod keys;
 mod lookup;
+mod offline;
 mod options;
 mod queue;
 mod read;
@@ -44,25 +49,28 @@ mod segment;
 mod std_io;
 mod stored;
 mod tail;
+mod verify;
 mod walk;
 
 pub use buffer::{AlignedBuffer, Slice};
 pub use cold::{ReadId, ReadOp};
 pub use commit_log::{Log, LogSizes};
-pub use dump::{DumpEnd, Dumped, dump};
 pub use error::{AppendError, IoError, LogFailure, OpenError, ReadFailure, ReadMiss, ReplayError};
 pub use group::{GroupHeader, NoGroup};
+pub use hole::Hole;
 pub use io::{DiskSpace, Io, ReadBuffer};
 pub use job::{Job, JobDone};
+pub use offline::{OfflineError, OfflineLog};
 pub use options::{FlushMode, LogOptions};
 
-pub use recovery::{OpenReport, open};
+pub use recovery::{LostOffsets, OpenReport, open};
 pub use segment::{FileId, SegmentId};
-pub use std_io::StdIo;
+pub use std_io::{StdIo, at_once};
 #[cfg(test)]
 pub(crate) use stored::sample;
-pub use stored::{StateWriter, Stored};
-pub use walk::{Damage, Found, LogFiles, SegmentReport, VerifyReport, verify};
+pub use stored::{StateWriter, Stored, describe_own};
+pub use verify::{Damage, VerifyReport, verify};
+pub use walk::{Found, IndexRow, LogFiles, SegmentReport};
 
 /// Absolute byte address in a shard's log. Never moves.
 pub type Position = u64;

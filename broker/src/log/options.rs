@@ -1,5 +1,6 @@
 //! What a log can be told, with the bounds in which its promises hold.
 
+use super::Position;
 use super::append::KEPT_BLOCKS;
 use super::error::OpenError;
 use super::group::HEADER_BYTES;
@@ -54,6 +55,8 @@ pub struct LogOptions {
     pub refuse_above_percent: u8,
     /// When groups are written.
     pub flush: FlushMode,
+    /// Go on without the damage that begins at this position; it must be what opening or `verify` reports.
+    pub skip_damage: Option<Position>,
 }
 
 impl Default for LogOptions {
@@ -76,6 +79,7 @@ impl Default for LogOptions {
             delete_above_percent: 85,
             refuse_above_percent: 90,
             flush: FlushMode::Sync,
+            skip_damage: None,
         }
     }
 }

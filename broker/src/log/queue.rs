@@ -4,7 +4,9 @@
 //! queue holds one 24-byte [`Part`] for each that has entries of it. An idle queue is about 150 bytes with its place in
 //! the table, plus its topic's name once per topic.
 //!
-//! Invariants: parts, then `entries`, cover [min, visible) without gap or overlap; min <= visible <= next.
+//! Invariants: parts, then `entries`, cover [min, visible) but for its gaps, without overlap; min <= visible <= next. A gap
+//! is a range of offsets that have no record: where a queue was made to begin anew (`KIND_QUEUE_AT`), or where damage took
+//! records away. Between parts, and between the last of them and `base`, a gap needs no note; `base` lies in none.
 
 use super::index::Row;
 use super::{Entry, Position, QueueRef};
@@ -43,9 +45,115 @@ pub(super) struct Queue {
     pub born: Position,
     pub topic: Rc<str>,
     pub parts: Vec<Part>,
+    gaps: Option<Box<Gaps>>,
 }
 
+/// First offset and one past the last one, ascending. Behind `base`; while opening, any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Gaps(Vec<(i64, i64)>);
+
 impl Queue {
+    fn gaps(&self) -> &[(i64, i64)] {
+        self.gaps.as_deref().map_or(&[], |gaps| &gaps.0)
+    }
+
+    /// The number of the entry in memory that an offset from `base` on has, or would have as the next one; `Err` with the
+    /// end of the gap that it lies in.
+    pub fn place(&self, offset: i64) -> Result<usize, i64> {
+        let mut missing = 0;
+        for &(from, to) in self.gaps() {
+            if offset < from {
+                break;
+            }
+            if offset < to {
+                return Err(to);
+            }
+            missing += to - from;
+        }
+        Ok((offset - self.base - missing) as usize)
+    }
+
+    fn offset_at(&self, number: usize) -> i64 {
+        let mut offset = self.base + number as i64;
+        for &(from, to) in self.gaps() {
+            if from > offset {
+                break;
+            }
+            offset += to - from;
+        }
+        offset
+    }
+
+    /// The offset that follows the last entry in memory, and a gap behind it.
+    pub fn memory_end(&self) -> i64 {
+        self.offset_at(self.entries.len())
+    }
+
+    /// Offsets before `from` that have entries in memory without a gap between them and the one at `from`.
+    pub fn run_end(&self, from: i64) -> i64 {
+        let gap = self.gaps().iter().find(|(gap, _)| *gap > from);
+        gap.map_or(self.visible, |(gap, _)| (*gap).min(self.visible))
+    }
+
+    /// What is appended next gets this offset: those before it that are not used yet have no record.
+    pub fn skip_to(&mut self, offset: i64) {
+        let end = self.memory_end();
+        assert!(end <= offset, "offsets do not go back");
+        if self.entries.is_empty() {
+            self.set_base(offset);
+        } else if end < offset {
+            let gaps = &mut self.gaps.get_or_insert_default().0;
+            // Gaps that were known already may be part of it.
+            gaps.retain(|(from, _)| *from < end || *from >= offset);
+            let at = gaps.partition_point(|(from, _)| *from < end);
+            match at.checked_sub(1).map(|before| &mut gaps[before]) {
+                Some((_, to)) if *to == end => *to = offset,
+                _ => gaps.insert(at, (end, offset)),
+            }
+        }
+        (self.next, self.visible) = (self.next.max(offset), self.visible.max(offset));
+    }
+
+    /// `offset` is the first in memory, or the end of the gap that it begins.
+    fn set_base(&mut self, offset: i64) {
+        self.base = offset;
+        if let Some(gaps) = &mut self.gaps {
+            let before = gaps
+                .0
+                .iter()
+                .take_while(|(from, to)| {
+                    let before = *from <= self.base;
+                    if before {
+                        self.base = self.base.max(*to);
+                    }
+                    before
+                })
+                .count();
+            gaps.0.drain(..before);
+            if gaps.0.is_empty() {
+                self.gaps = None;
+            }
+        }
+    }
+
+    /// While opening: the first record that is found again has this offset.
+    pub fn begins_at(&mut self, offset: i64) {
+        self.set_base(offset);
+    }
+
+    /// All gaps between min and next.
+    fn all_gaps(&self) -> Vec<(i64, i64)> {
+        let starts = self.parts.iter().skip(1).map(|part| part.first);
+        let ends = self
+            .parts
+            .iter()
+            .map(|part| part.first + i64::from(part.count));
+        let between = ends.zip(starts.chain([self.base]));
+        let mut all: Vec<_> = between.filter(|(end, start)| end < start).collect();
+        all.extend(self.gaps());
+        all
+    }
+
     pub fn min(&self) -> i64 {
         self.parts.first().map_or(self.base, |part| part.first)
     }
@@ -60,22 +168,21 @@ impl Queue {
         let gone = self
             .entries
             .partition_point(|entry| entry.position < position);
+        let base = self.offset_at(gone);
         self.entries.drain(..gone);
-        self.base += gone as i64;
+        self.set_base(base);
         self.shrink();
     }
 
     /// Takes over a row of a segment's index, which holds the oldest of the entries in memory or, while opening, entries
     /// that are not in memory yet. False when the row is of an earlier life of the topic or does not go on from the parts.
-    pub fn take_row(&mut self, segment: Position, row: &Row) -> bool {
+    /// With `may_skip` there may be a gap before it that nobody knows of yet.
+    pub fn take_row(&mut self, segment: Position, row: &Row, may_skip: bool) -> bool {
         if !self.owns(row.position) {
             return false;
         }
-        let expected = match self.parts.last() {
-            Some(last) => last.first + i64::from(last.count) == row.first,
-            None => self.entries.is_empty() || self.base == row.first,
-        };
-        if !expected {
+        let is_first = self.parts.is_empty() && self.entries.is_empty();
+        if !is_first && self.base != row.first && !(may_skip && self.base < row.first) {
             return false;
         }
         self.parts.push(Part {
@@ -87,7 +194,7 @@ impl Queue {
         let end = row.first + i64::from(row.count);
         let gone = (row.count as usize).min(self.entries.len());
         self.entries.drain(..gone);
-        self.base = end;
+        self.set_base(end);
         self.shrink();
         true
     }
@@ -135,6 +242,8 @@ pub(super) struct SavedQueue {
     pub queue_id: i32,
     pub born: Position,
     pub next: i64,
+    /// Offsets that have no record, as first and one past the last.
+    pub gaps: Vec<(i64, i64)>,
 }
 
 /// Room for records that are not visible yet, which is kept; only opening a log needs more.
@@ -189,6 +298,7 @@ impl Queues {
             base: 0,
             entries: VecDeque::new(),
             parts: Vec::new(),
+            gaps: None,
         };
         let queue_ref = match self.free.pop() {
             Some(free) => {
@@ -207,6 +317,14 @@ impl Queues {
         queue_ref
     }
 
+    /// A queue as the checkpoint has it, of which no entry is known yet.
+    pub fn load(&mut self, saved: SavedQueue) {
+        let queue = self.open(&saved.topic, saved.queue_id, saved.born);
+        let queue = self.get_mut(queue);
+        (queue.next, queue.base, queue.visible) = (saved.next, saved.next, saved.next);
+        queue.gaps = (!saved.gaps.is_empty()).then(|| Box::new(Gaps(saved.gaps)));
+    }
+
     pub fn drop_topic(&mut self, topic: &str) {
         let Some(queues) = self.topics.remove(topic) else {
             return;
@@ -216,6 +334,7 @@ impl Queues {
             dropped.alive = false;
             dropped.entries = VecDeque::new();
             dropped.parts = Vec::new();
+            dropped.gaps = None;
             (dropped.base, dropped.visible, dropped.next) = (0, 0, 0);
             self.free.push(queue);
         }
@@ -286,6 +405,12 @@ impl Queues {
         }
     }
 
+    /// All queues, in no order.
+    pub fn refs(&self) -> Vec<QueueRef> {
+        let queues = self.topics.values().flatten();
+        queues.map(|&(_, queue)| queue).collect()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&Rc<str>, i32, &Queue)> {
         let list = &self.list;
         let all = self
@@ -302,6 +427,7 @@ impl Queues {
                 queue_id,
                 born: queue.born,
                 next: queue.next,
+                gaps: queue.all_gaps(),
             })
             .collect()
     }
@@ -376,13 +502,13 @@ mod tests {
             position,
         };
         let target = queues.get_mut(queue);
-        assert!(target.take_row(0, &row(0, 45, 0)));
+        assert!(target.take_row(0, &row(0, 45, 0), false));
         assert!(
             target.entries.capacity() <= 16,
             "{}",
             target.entries.capacity()
         );
-        assert!(target.take_row(4_500, &row(45, 5, 4_500)));
+        assert!(target.take_row(4_500, &row(45, 5, 4_500), false));
         assert_eq!(
             (target.entries.capacity(), target.min(), target.base),
             (0, 0, 50)

@@ -11,17 +11,22 @@
 
 use super::append::OpenGroup;
 use super::checkpoint::{self, Checkpoint};
+use super::crossing::Crossing;
 use super::group::{self, GroupHeader, HEADER_BYTES, MIN_BLOCK_BYTES, records};
+use super::hole::{hole_at, skip_damage};
 use super::index::Meta;
 use super::job::{Backlog, PREPARE_NAME, Pace, next_len, prepare};
 use super::scan::SegmentReader;
 use super::seal::{SEAL_NAME, SealError, seal};
 use super::segment::{FileId, Segment, SegmentId};
-use super::stored::{KIND_RETIRED, OWN_KINDS, Stored, entry_of, states};
+use super::stored::{
+    KIND_QUEUE_AT, KIND_RETIRED, OWN_KINDS, Stored, entry_of, parse_queue_at, states,
+};
 use super::{AlignedBuffer, Io, Log, LogOptions, OpenError, Position, Replay, Slice};
 use corelane_wire::record::Record;
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Bytes that the scan reads at once.
 const WINDOW_BYTES: u64 = 4 << 20;
@@ -53,6 +58,23 @@ pub struct OpenReport {
     pub states: u64,
     /// The epoch that was opened.
     pub epoch: u32,
+    /// Damage that was passed over for the first time.
+    pub skipped: Vec<Range<Position>>,
+    /// Offsets that have no record any more, as far as that was seen for the first time.
+    pub lost: Vec<LostOffsets>,
+}
+
+/// Offsets of a queue that damage took the records of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostOffsets {
+    /// The topic.
+    pub topic: String,
+    /// The queue.
+    pub queue_id: i32,
+    /// First offset and one past the last.
+    pub offsets: Range<i64>,
+    /// They held records; otherwise they may have, and are not used again for that reason.
+    pub certain: bool,
 }
 
 /// Opens the log in a directory, makes one when the directory is empty. State records go to `replay`, oldest first.
@@ -83,7 +105,17 @@ pub async fn open<I: Io>(
             let found = Checkpoint::read(io, len)
                 .await?
                 .map_err(OpenError::Checkpoint)?;
-            renew_in_flight(io, found, &options).await?
+            let mut found = renew_in_flight(io, found, &options).await?;
+            if let Some(position) = options.skip_damage {
+                let hole = skip_damage(io, &mut found, position).await?;
+                report.skipped.push(hole.from..hole.to);
+                let gone = |name: &String| {
+                    let id = FileId::of_index_name(name);
+                    id.is_some_and(|id| hole.touches(id, &segments))
+                };
+                files.retain(|(name, _)| !gone(name));
+            }
+            found
         }
         None if segments.is_empty() => {
             report.created = true;
@@ -98,6 +130,7 @@ pub async fn open<I: Io>(
     log.work = Backlog::new(checkpoint.position);
     log.newest_ms = checkpoint.newest_ms;
     log.retired = checkpoint.retired;
+    log.holes = checkpoint.holes.clone();
     let retired = segments
         .iter()
         .filter(|segment| segment.limit() <= checkpoint.retired);
@@ -118,6 +151,7 @@ pub async fn open<I: Io>(
         replay,
         report,
         indexes,
+        crossing: Crossing::default(),
         gap: None,
         files: Vec::new(),
         epoch: 0,
@@ -137,6 +171,7 @@ async fn first_checkpoint<I: Io>(io: &I, options: &LogOptions) -> Result<Checkpo
         newest_ms: 0,
         queues: Vec::new(),
         state: Vec::new(),
+        holes: Vec::new(),
     };
     checkpoint.write(io).await?;
     Ok(checkpoint)
@@ -167,12 +202,13 @@ async fn prepare_now<I: Io>(
     Ok(Segment::new(start, len))
 }
 
-struct Recovery<'a, I: Io> {
+pub(super) struct Recovery<'a, I: Io> {
     io: &'a I,
-    log: Log,
-    checkpoint: Checkpoint,
+    pub(super) log: Log,
+    pub(super) checkpoint: Checkpoint,
     replay: &'a mut dyn Replay,
-    report: OpenReport,
+    pub(super) report: OpenReport,
+    pub(super) crossing: Crossing,
     /// What is missing before the oldest segment that is used.
     gap: Option<(Position, Position)>,
     /// Names of index files.
@@ -192,6 +228,7 @@ impl<I: Io> Recovery<'_, I> {
         let tail = self.scan(follows).await?;
         self.look_beyond(tail).await?;
         self.check_queues()?;
+        self.close_unknown_ends();
         self.retire()?;
         self.open_epoch(tail).await
     }
@@ -254,7 +291,7 @@ impl<I: Io> Recovery<'_, I> {
     /// Loads the indexes of segments that the checkpoint has left behind, builds those that are missing, and returns where
     /// the last of these segments ends.
     async fn load_indexes(&mut self) -> Result<Option<Position>, OpenError> {
-        let mut follows = None;
+        let (mut follows, mut lost) = (None, Vec::new());
         while let Some(mut segment) = self.log.segments.ready.pop_front() {
             self.log.segments.list.push_back(segment.clone());
             if segment.limit() > self.checkpoint.position {
@@ -264,13 +301,22 @@ impl<I: Io> Recovery<'_, I> {
             for row in &meta.rows {
                 if let Some(queue) = self.log.queues.find(&row.topic, row.queue_id) {
                     let queue = self.log.queues.get_mut(queue);
-                    if !queue.take_row(segment.start, row) && queue.owns(row.position) {
+                    let may_skip = self.crossing.is_behind(&self.log.holes, row.position);
+                    let (known, expected) = (!queue.parts.is_empty(), queue.base);
+                    if queue.take_row(segment.start, row, may_skip) {
+                        if known && expected < row.first {
+                            lost.push((row.topic.clone(), row.queue_id, expected..row.first));
+                        }
+                    } else if queue.owns(row.position) {
                         return Err(self.damaged(
                             segment.start,
                             "the indexes of a queue do not follow one another",
                         ));
                     }
                 }
+            }
+            for (topic, queue_id, offsets) in lost.drain(..) {
+                self.note_lost(&topic, queue_id, offsets, true);
             }
             self.epoch = self.epoch.max(meta.epoch);
             segment.take_index(&mut meta);
@@ -291,7 +337,8 @@ impl<I: Io> Recovery<'_, I> {
         }
         self.report.rebuilt += 1;
         let end = self.end_of(segment).await?;
-        seal(self.io, self.log.log_id, segment.start, segment.len, end)
+        let (log_id, holes) = (self.log.log_id, &self.log.holes);
+        seal(self.io, log_id, segment.start, segment.len, end, holes)
             .await
             .map_err(|error| match error {
                 SealError::Io(error) => OpenError::Io(error),
@@ -307,6 +354,10 @@ impl<I: Io> Recovery<'_, I> {
         let limit = segment.limit();
         if limit == self.checkpoint.position {
             return Ok(limit);
+        }
+        let mut holes = self.log.holes.iter();
+        if let Some(hole) = holes.find(|hole| hole.from <= limit && limit < hole.to) {
+            return Ok(hole.from.max(segment.start));
         }
         let (log_id, longest) = (self.log.log_id, self.checkpoint.in_flight_bytes);
         match self
@@ -324,12 +375,7 @@ impl<I: Io> Recovery<'_, I> {
 
     fn load_queues(&mut self) {
         for saved in std::mem::take(&mut self.checkpoint.queues) {
-            let queue = self
-                .log
-                .queues
-                .open(&saved.topic, saved.queue_id, saved.born);
-            let queue = self.log.queues.get_mut(queue);
-            (queue.next, queue.base, queue.visible) = (saved.next, saved.next, saved.next);
+            self.log.queues.load(saved);
         }
     }
 
@@ -359,6 +405,9 @@ impl<I: Io> Recovery<'_, I> {
             if let (KIND_RETIRED, Some(retired)) = (kind, payload.first_chunk()) {
                 self.log.retired = self.log.retired.max(u64::from_le_bytes(*retired));
             }
+            if let (KIND_QUEUE_AT, Some(at)) = (kind, parse_queue_at(payload)) {
+                return self.queue_at(position, at);
+            }
             return Ok(());
         }
         self.log.open = OpenGroup::none_after(position);
@@ -381,8 +430,16 @@ impl<I: Io> Recovery<'_, I> {
         self.report.checkpoint = self.checkpoint.position;
         self.report.scanned_from = from;
         self.report.records_end = self.checkpoint.position;
-        let mut tail = from;
-        while let Some((header, group)) = self.next_group(tail, follows).await? {
+        let (mut tail, mut crossed) = (from, false);
+        loop {
+            if let Some(hole) = hole_at(&self.log.holes, tail) {
+                self.cross(hole).await?;
+                (tail, follows, crossed) = (hole.to, None, true);
+                continue;
+            }
+            let Some((header, group)) = self.next_group(tail, follows).await? else {
+                break;
+            };
             while header.position >= self.log.segments.newest().limit() {
                 self.log.segments.roll();
             }
@@ -391,7 +448,8 @@ impl<I: Io> Recovery<'_, I> {
             self.log.newest_ms = self.log.newest_ms.max(header.newest_ms);
             let newest_ms = self.log.newest_ms;
             let segment = self.log.segments.newest_mut();
-            segment.note_group(header.position, header.records == 0);
+            segment.note_group(header.position, header.records == 0 || crossed);
+            crossed = false;
             (segment.end, segment.newest_ms) = (header.end(), newest_ms);
             self.report.groups += 1;
             tail = header.end();
@@ -434,7 +492,10 @@ impl<I: Io> Recovery<'_, I> {
         Ok(None)
     }
 
-    async fn reader(&mut self, start: Position) -> Result<&mut SegmentReader<I>, OpenError> {
+    pub(super) async fn reader(
+        &mut self,
+        start: Position,
+    ) -> Result<&mut SegmentReader<I>, OpenError> {
         if let Some(at) = self.files.iter().position(|file| file.start == start) {
             return Ok(&mut self.files[at]);
         }
@@ -459,7 +520,7 @@ impl<I: Io> Recovery<'_, I> {
         Ok(&mut self.files[last])
     }
 
-    fn damaged(&self, position: Position, what: &str) -> OpenError {
+    pub(super) fn damaged(&self, position: Position, what: &str) -> OpenError {
         let mut all = self
             .log
             .segments
@@ -511,6 +572,8 @@ impl<I: Io> Recovery<'_, I> {
             (message.topic(), message.queue_id(), message.queue_offset());
         let entry = entry_of(message);
         let position = entry.position;
+        let behind = self.crossing.is_behind(&self.log.holes, position);
+        let mut lost = 0..0;
         let dense = if position < self.checkpoint.position {
             // The checkpoint knows which queues there are and where they end; their entries only have to be found again.
             let Some(queue) = self.log.queues.find(topic, queue_id) else {
@@ -521,11 +584,18 @@ impl<I: Io> Recovery<'_, I> {
                 return Ok(());
             }
             if queue.entries.is_empty() && queue.parts.is_empty() {
-                queue.base = offset;
+                queue.begins_at(offset);
+            } else if behind && queue.memory_end() < offset {
+                lost = queue.memory_end()..offset;
+                queue.skip_to(offset);
             }
+            let expected = queue.memory_end();
             queue.push(entry);
-            offset == queue.base + queue.entries.len() as i64 - 1
+            offset == expected
         } else {
+            if behind {
+                lost = self.meet(topic, queue_id, offset, position);
+            }
             let queue = self.log.queues.open(topic, queue_id, position);
             let queue = self.log.queues.get_mut(queue);
             queue.push(entry);
@@ -533,6 +603,9 @@ impl<I: Io> Recovery<'_, I> {
             queue.visible = queue.next;
             offset == queue.next - 1
         };
+        if !lost.is_empty() {
+            self.note_lost(topic, queue_id, lost, true);
+        }
         self.report.messages += 1;
         if dense {
             Ok(())
@@ -586,11 +659,19 @@ impl<I: Io> Recovery<'_, I> {
     }
 
     fn check_queues(&mut self) -> Result<(), OpenError> {
-        for (topic, queue_id, queue) in self.log.queues.iter() {
-            if queue.base + queue.entries.len() as i64 != queue.next {
+        for queue in self.log.queues.refs() {
+            let behind = self.crossing.is_crossed(&self.log.holes);
+            let queue = self.log.queues.get_mut(queue);
+            let (end, next) = (queue.memory_end(), queue.next);
+            if end < next && behind {
+                // The checkpoint knows of records of which damage has left none.
+                queue.skip_to(next);
+                let (topic, queue_id) = (queue.topic.clone(), queue.queue_id);
+                self.note_lost(&topic, queue_id, end..next, true);
+            } else if end != next {
                 let what = format!(
-                    "queue {queue_id} of topic {topic} ends before offset {}",
-                    queue.next
+                    "queue {} of topic {} ends before offset {next}",
+                    queue.queue_id, queue.topic
                 );
                 return Err(self.damaged(self.checkpoint.position, &what));
             }

@@ -5,6 +5,7 @@
 //! large pieces, which the system gets back at the end.
 
 use super::group::records;
+use super::hole::{Hole, hole_at};
 use super::index::{Layout, Meta, Row, key_hash};
 use super::scan::SegmentReader;
 use super::segment::{FileId, Segment, SegmentId};
@@ -39,27 +40,35 @@ impl From<IoError> for SealError {
     }
 }
 
-/// Reads the groups of a full segment, the last of which ends at `end`, and writes their index.
+/// Reads the groups of a full segment, the last of which ends at `end`, and writes their index. What lies in `holes` is
+/// passed over.
 pub(super) async fn seal<I: Io>(
     io: &I,
     log_id: u64,
     segment: Position,
     len: u64,
     end: Position,
+    holes: &[Hole],
 ) -> Result<Meta, SealError> {
     let mut reader = SegmentReader::open(io, segment, len, WINDOW_BYTES).await?;
     let mut building = Building::new(segment, len);
-    let mut window = 0;
+    let (mut window, mut crossed) = (0, false);
     while building.segment.end < end {
         let at = building.segment.end;
-        let follows = (at > segment).then_some(at);
+        if let Some(hole) = hole_at(holes, at) {
+            building.segment.end = hole.to.min(end);
+            crossed = true;
+            continue;
+        }
+        let follows = (at > segment && !crossed).then_some(at);
         let Some((header, bytes)) = reader.group_after(log_id, at, follows, end - at).await? else {
             return Err(SealError::Damaged(at));
         };
         building.epoch = building.epoch.max(header.epoch);
         building
             .segment
-            .note_group(header.position, header.records == 0);
+            .note_group(header.position, header.records == 0 || crossed);
+        crossed = false;
         building.segment.end = header.end();
         building.segment.newest_ms = header.newest_ms;
         building

@@ -8,10 +8,13 @@
 
 use super::{AlignedBuffer, DiskSpace, Io, IoError, ReadBuffer, Slice};
 use std::fs::{self, File, OpenOptions};
+use std::future::Future;
 use std::hash::{BuildHasher, Hasher};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 /// A directory; every operation is done when its future is first polled.
 #[derive(Clone)]
@@ -56,6 +59,17 @@ impl StdIo {
             Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
         } else {
             Ok(())
+        }
+    }
+}
+
+/// The result of a future that waits for nothing but operations of a [`StdIo`].
+pub fn at_once<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            return value;
         }
     }
 }
@@ -193,9 +207,6 @@ impl Io for StdIo {
 mod tests {
     use super::*;
     use crate::log::{Log, LogOptions, OpenReport, Replay, ReplayError, open, sample, verify};
-    use std::future::Future;
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
 
     #[derive(Default)]
     struct Kinds(Vec<u16>);
@@ -207,20 +218,13 @@ mod tests {
         }
     }
 
-    fn ready<T>(future: impl Future<Output = T>) -> T {
-        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(value) => value,
-            Poll::Pending => panic!("a blocking operation waits"),
-        }
-    }
-
     fn opened(io: &StdIo) -> (Log, OpenReport, Kinds) {
         let options = LogOptions {
             first_segment_bytes: 8 << 20,
             ..LogOptions::default()
         };
         let mut kinds = Kinds::default();
-        let (log, report) = ready(open(io, options, &mut kinds)).unwrap();
+        let (log, report) = at_once(open(io, options, &mut kinds)).unwrap();
         (log, report, kinds)
     }
 
@@ -239,9 +243,9 @@ mod tests {
         let position = appended.unwrap().position;
         log.append_state(7, b"state").unwrap();
         while let Some(write) = log.next_write(0) {
-            let file = ready(io.open(&write.segment.file_name())).unwrap();
-            ready(io.write_at(&file, write.file_offset, &write.bytes)).unwrap();
-            ready(io.sync(&file)).unwrap();
+            let file = at_once(io.open(&write.segment.file_name())).unwrap();
+            at_once(io.write_at(&file, write.file_offset, &write.bytes)).unwrap();
+            at_once(io.sync(&file)).unwrap();
             log.write_done(write.id, Ok(())).unwrap();
         }
         drop(log);
@@ -253,13 +257,13 @@ mod tests {
         let read = log.record_at(position);
         assert!(read.is_err(), "the tail of an opened log is cold");
         let read = log.next_read().unwrap();
-        let file = ready(io.open(&read.file.file_name())).unwrap();
-        log.read_done(read.id, ready(io.read_at(&file, read.offset, read.len)));
+        let file = at_once(io.open(&read.file.file_name())).unwrap();
+        log.read_done(read.id, at_once(io.read_at(&file, read.offset, read.len)));
         assert_eq!(
             log.record_at(position).unwrap()[8..12],
             corelane_wire::record::body_crc(b"body").to_be_bytes()
         );
-        let report = ready(verify(&StdIo::read_only(directory.clone()))).unwrap();
+        let report = at_once(verify(&StdIo::read_only(directory.clone()))).unwrap();
         assert_eq!((report.damage, report.records), (vec![], 2));
         fs::remove_dir_all(directory).unwrap();
     }

@@ -16,6 +16,9 @@ pub(super) const OWN_KINDS: u16 = 0xFF00;
 /// Payload: u64 position, little-endian. Everything before it has been retired.
 pub(super) const KIND_RETIRED: u16 = OWN_KINDS;
 
+/// Payload: i64 offset and i32 queue id, little-endian, then the topic. What the queue gets next has this offset.
+pub(super) const KIND_QUEUE_AT: u16 = OWN_KINDS + 1;
+
 /// A record of a group.
 #[derive(Debug, Clone, Copy)]
 pub enum Stored<'a> {
@@ -104,6 +107,46 @@ pub(super) fn put_state(out: &mut [u8], kind: u16, payload: &[u8]) {
     out[8..10].copy_from_slice(&kind.to_be_bytes());
     out[10..12].fill(0);
     out[12..].copy_from_slice(payload);
+}
+
+/// The payload of [`KIND_QUEUE_AT`].
+pub(super) fn queue_at(topic: &str, queue_id: i32, offset: i64) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(12 + topic.len());
+    payload.extend(offset.to_le_bytes());
+    payload.extend(queue_id.to_le_bytes());
+    payload.extend(topic.as_bytes());
+    payload
+}
+
+/// Topic, queue id and offset in the payload of [`KIND_QUEUE_AT`].
+pub(super) fn parse_queue_at(payload: &[u8]) -> Option<(&str, i32, i64)> {
+    let (offset, rest) = payload.split_first_chunk()?;
+    let (queue_id, topic) = rest.split_first_chunk()?;
+    let topic = str::from_utf8(topic).ok()?;
+    Some((
+        topic,
+        i32::from_le_bytes(*queue_id),
+        i64::from_le_bytes(*offset),
+    ))
+}
+
+/// What a state record of the log itself says, in a word and a text for people; nothing for one of the engine.
+pub fn describe_own(kind: u16, payload: &[u8]) -> Option<(&'static str, String)> {
+    let described = match kind {
+        KIND_RETIRED => payload.first_chunk().map(|position| {
+            let position = Position::from_le_bytes(*position);
+            ("retired", format!("before {position}"))
+        }),
+        KIND_QUEUE_AT => parse_queue_at(payload).map(|(topic, queue_id, offset)| {
+            (
+                "queue-at",
+                format!("{topic} {queue_id} goes on at {offset}"),
+            )
+        }),
+        kind if kind >= OWN_KINDS => None,
+        _ => return None,
+    };
+    Some(described.unwrap_or(("unknown", format!("{} bytes", payload.len()))))
 }
 
 /// Walks concatenated state records, as a snapshot holds them. `None` for what is none.

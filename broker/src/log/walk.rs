@@ -1,15 +1,18 @@
-//! Going through a log that nobody has open: what `verify` and `dump` are made of. Nothing is written.
+//! Going through the files of a log that nobody has open: what `verify` and `dump` are made of. Nothing is written, and
+//! nothing is believed but checksums.
 //!
-//! Segments can be gone through independently, so that a caller may do several at once, and joined afterwards.
+//! Segments can be gone through independently, so that a caller may do several at once, and judged together afterwards
+//! (see `verify`).
 
 use super::checkpoint::{self, Checkpoint};
 use super::group::{GroupHeader, MIN_BLOCK_BYTES, log_id_of, records};
+use super::hole::{Hole, outside};
 use super::index::{self, PAGE_BYTES};
 use super::scan::SegmentReader;
 use super::segment::{FileId, SegmentId};
 use super::stored::{self, KIND_RETIRED, Stored};
 use super::{Io, IoError, Position};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 /// Bytes that are read at once.
 const WINDOW_BYTES: u64 = 4 << 20;
@@ -29,13 +32,32 @@ pub struct LogFiles {
     pub segments: Vec<(SegmentId, u64)>,
     /// Segments beside which there is an index.
     pub indexes: Vec<SegmentId>,
+    /// Damage that the log was told to go on without.
+    pub holes: Vec<Hole>,
+    /// The queues of the checkpoint: topic, queue id, and the offset that comes next.
+    pub queues: Vec<(String, i32, i64)>,
     /// The state records of the checkpoint: kind and payload.
     pub state: Vec<(u16, Vec<u8>)>,
 }
 
+/// What an index says of one queue.
+#[derive(Clone, Debug)]
+pub struct IndexRow {
+    /// The topic.
+    pub topic: String,
+    /// The queue.
+    pub queue_id: i32,
+    /// Its offsets in the segment, one past the last.
+    pub offsets: Range<i64>,
+    /// Where the first of its records begins.
+    pub position: Position,
+}
+
 /// What [`LogFiles::walk`] comes across.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Found<'a> {
+    /// Bytes without a sound group, which one comes after.
+    Gap(Range<Position>),
     /// A sound group; its records follow.
     Group(&'a GroupHeader),
     /// A record of it.
@@ -74,38 +96,6 @@ pub struct SegmentReport {
     pub retired: Position,
 }
 
-/// Bytes that must be sound and are not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// The first bad position.
-    pub position: Position,
-    /// The file.
-    pub file: String,
-    /// Offset in the file.
-    pub offset: u64,
-    /// What is wrong.
-    pub what: String,
-}
-
-/// What was found in a whole log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct VerifyReport {
-    /// Segments that hold groups.
-    pub segments: u64,
-    /// Sound groups.
-    pub groups: u64,
-    /// Records in them.
-    pub records: u64,
-    /// Where the log ends.
-    pub tail: Position,
-    /// What lies beyond it and was never acknowledged: the next start cuts it.
-    pub unacknowledged: Option<Range<Position>>,
-    /// What must be sound and is not, in log order; the first is where the log cannot be opened.
-    pub damage: Vec<Damage>,
-    /// Indexes that are missing or unsound: the next start, or the next look at them, builds them again.
-    pub unsound_indexes: Vec<String>,
-}
-
 impl LogFiles {
     /// Looks what is there.
     pub async fn read<I: Io>(io: &I) -> Result<Self, IoError> {
@@ -131,6 +121,11 @@ impl LogFiles {
                 found.state = states
                     .map(|(kind, payload)| (kind, payload.to_vec()))
                     .collect();
+                let queues = checkpoint.queues.into_iter();
+                found.queues = queues
+                    .map(|queue| (queue.topic.to_string(), queue.queue_id, queue.next))
+                    .collect();
+                found.holes = checkpoint.holes;
             }
             Err(what) => found.checkpoint_error = Some(what),
         }
@@ -146,12 +141,24 @@ impl LogFiles {
         Ok(found)
     }
 
-    /// Goes through a segment, the `at`-th one.
+    /// Where the groups of the `at`-th segment end, as far as the first group of the next segment tells it: what lies
+    /// behind that was cut.
+    pub async fn cut_at<I: Io>(&self, io: &I, at: usize) -> Result<Option<Position>, IoError> {
+        let Some(&(next, len)) = self.segments.get(at + 1) else {
+            return Ok(None);
+        };
+        let mut reader = SegmentReader::open(io, next.0, len, WINDOW_BYTES).await?;
+        let group = reader.group(self.log_id, next.0, len).await?;
+        let follows = group.ok().map(|(header, _)| header.follows);
+        Ok(follows.filter(|follows| (self.segments[at].0.0..=next.0).contains(follows)))
+    }
+
+    /// Goes through a segment, the `at`-th one, until `visit` ends it; then the report is of what came before.
     pub async fn walk<I: Io>(
         &self,
         io: &I,
         at: usize,
-        visit: &mut dyn FnMut(Found<'_>),
+        visit: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
     ) -> Result<SegmentReport, IoError> {
         let (segment, len) = self.segments[at];
         let mut reader = SegmentReader::open(io, segment.0, len, WINDOW_BYTES).await?;
@@ -171,7 +178,12 @@ impl LogFiles {
                 continue;
             };
             if position != report.end {
-                report.gaps.push(report.end..position);
+                let gap = report.end..position;
+                let gaps = outside(&self.holes, gap.clone());
+                report.gaps.extend(gaps);
+                if visit(Found::Gap(gap)).is_break() {
+                    return Ok(report);
+                }
             }
             if report.groups == 0 {
                 report.follows = Some(header.follows);
@@ -184,7 +196,9 @@ impl LogFiles {
             }
             report.groups += 1;
             report.durable = report.durable.max(header.durable);
-            visit(Found::Group(&header));
+            if visit(Found::Group(&header)).is_break() {
+                return Ok(report);
+            }
             for (at, bytes) in records(&bytes) {
                 let position = header.position + at as Position;
                 let stored = Stored::parse_at(bytes, position);
@@ -198,16 +212,43 @@ impl LogFiles {
                 {
                     report.retired = report.retired.max(Position::from_le_bytes(*retired));
                 }
-                visit(Found::Record {
+                let record = Found::Record {
                     position,
                     bytes,
                     stored,
-                });
+                };
+                if visit(record).is_break() {
+                    return Ok(report);
+                }
             }
             position = header.end();
             report.end = position;
         }
         Ok(report)
+    }
+
+    /// What the index of the `at`-th segment says of queues; `None` where there is no sound one.
+    pub async fn index_rows<I: Io>(
+        &self,
+        io: &I,
+        at: usize,
+    ) -> Result<Option<Vec<IndexRow>>, IoError> {
+        let segment = self.segments[at].0;
+        if !self.indexes.contains(&segment) {
+            return Ok(None);
+        }
+        let name = FileId::Index(segment).file_name();
+        let meta = index::Meta::read(io, self.log_id, segment.0, &name).await?;
+        let rows = meta.map(|meta| {
+            let rows = meta.rows.into_iter().map(|row| IndexRow {
+                topic: row.topic.to_string(),
+                queue_id: row.queue_id,
+                offsets: row.first..row.first + i64::from(row.count),
+                position: row.position,
+            });
+            rows.collect()
+        });
+        Ok(rows)
     }
 
     /// Whether every page of the index of the `at`-th segment is sound.
@@ -239,145 +280,4 @@ impl LogFiles {
         }
         Ok(true)
     }
-
-    /// Joins what was found in all segments, in their order, to what it says of the log.
-    pub fn judge(&self, segments: &[SegmentReport]) -> VerifyReport {
-        let mut report = VerifyReport {
-            tail: self.checkpoint,
-            ..VerifyReport::default()
-        };
-        let durable = segments
-            .iter()
-            .map(|segment| segment.durable)
-            .max()
-            .unwrap_or(0)
-            .max(self.checkpoint);
-        if let Some(what) = &self.checkpoint_error {
-            let file = checkpoint::FILE_NAME.to_string();
-            report.damage.push(Damage {
-                position: self.retired,
-                file,
-                offset: 0,
-                what: what.clone(),
-            });
-        }
-        let retired = segments
-            .iter()
-            .map(|segment| segment.retired)
-            .max()
-            .unwrap_or(0)
-            .max(self.retired);
-        let mut tail: Option<Position> = None;
-        let (mut limit, mut epoch) = (None, 0);
-        for (at, ((segment, len), found)) in self.segments.iter().zip(segments).enumerate() {
-            // A crash may have come while retired files were being removed.
-            if segment.0 + len <= retired {
-                continue;
-            }
-            if let Some(limit) = limit
-                && limit != segment.0
-            {
-                report
-                    .damage
-                    .push(self.damage(limit, "a segment is missing"));
-            }
-            limit = Some(segment.0 + len);
-            let Some(follows) = found.follows else {
-                continue;
-            };
-            // Groups of an earlier epoch were cut; the segment has not been written again since.
-            if found.epochs.0 < epoch {
-                continue;
-            }
-            epoch = found.epochs.1;
-            // What lies after the chain was cut when the next segment goes on from there.
-            let cut = segments.get(at + 1).is_some_and(|next| {
-                next.follows == Some(found.chain_end) && next.epochs.0 >= found.epochs.1
-            });
-            let (mut gaps, end) = if cut {
-                (Vec::new(), found.chain_end)
-            } else {
-                (found.gaps.clone(), found.end)
-            };
-            match tail {
-                Some(tail) if follows != tail => gaps.insert(0, tail..segment.0),
-                None if segment.0 < self.checkpoint && follows > segment.0 => {
-                    gaps.insert(0, segment.0..follows)
-                }
-                _ => {}
-            }
-            for gap in gaps {
-                if report.unacknowledged.is_some() {
-                    continue;
-                }
-                if gap.start < durable {
-                    report.damage.push(self.damage(
-                        gap.start,
-                        "there is no sound group where one was acknowledged",
-                    ));
-                } else {
-                    report.unacknowledged = Some(gap.start..end);
-                    tail = Some(gap.start);
-                }
-            }
-            if found.unknown > 0 {
-                report
-                    .damage
-                    .push(self.damage(segment.0, "sound groups hold records of no known kind"));
-            }
-            report.segments += 1;
-            report.groups += found.groups;
-            report.records += found.records;
-            if report.unacknowledged.is_none() {
-                tail = Some(end);
-            }
-        }
-        report.tail = tail.unwrap_or(self.checkpoint);
-        if report.tail < durable && report.damage.is_empty() {
-            report.damage.push(self.damage(
-                report.tail,
-                "there is no sound group where one was acknowledged",
-            ));
-        }
-        report
-    }
-
-    fn damage(&self, position: Position, what: &str) -> Damage {
-        let segment = self
-            .segments
-            .iter()
-            .rev()
-            .find(|(segment, _)| segment.0 <= position);
-        let segment = segment.map_or(SegmentId(position), |&(segment, _)| segment);
-        Damage {
-            position,
-            file: segment.file_name(),
-            offset: position - segment.0,
-            what: what.to_string(),
-        }
-    }
-}
-
-/// Checks a whole log, one segment after the other.
-pub async fn verify<I: Io>(io: &I) -> Result<VerifyReport, IoError> {
-    let files = LogFiles::read(io).await?;
-    let mut segments = Vec::new();
-    for at in 0..files.segments.len() {
-        segments.push(files.walk(io, at, &mut |_| {}).await?);
-    }
-    let mut report = files.judge(&segments);
-    for (at, (segment, len)) in files.segments.iter().enumerate() {
-        if files.indexes.contains(segment) {
-            if !files.index_is_sound(io, at).await? {
-                report
-                    .unsound_indexes
-                    .push(FileId::Index(*segment).file_name());
-            }
-        } else if segment.0 + len <= files.checkpoint {
-            report
-                .unsound_indexes
-                .push(FileId::Index(*segment).file_name());
-        }
-    }
-    Ok(report)
 }

@@ -41,6 +41,43 @@ pub enum DirectoryError {
         /// ` (process N)`, where that is known.
         holder: String,
     },
+    /// A broker runs in what is to be read at rest.
+    #[error(
+        "{path} is in use by a running Corelane process{holder}: stop that one first, for it changes what is to be read"
+    )]
+    Running {
+        /// The directory.
+        path: PathBuf,
+        /// ` (process N)`, where that is known.
+        holder: String,
+    },
+}
+
+/// Keeps every broker from starting in a data directory while its files are read; until dropped.
+pub struct ReadHold(#[expect(dead_code, reason = "held")] Flock<File>);
+
+impl ReadHold {
+    /// Takes the directory to read it; nothing where no broker has ever held it. Fails while one runs in it.
+    pub fn take(path: &Path) -> Result<Option<Self>, DirectoryError> {
+        let Ok(file) = File::open(path.join("lock")) else {
+            return Ok(None);
+        };
+        match Flock::lock(file, FlockArg::LockSharedNonblock) {
+            Ok(lock) => Ok(Some(Self(lock))),
+            Err((mut file, _)) => Err(DirectoryError::Running {
+                path: path.to_owned(),
+                holder: holder(&mut file),
+            }),
+        }
+    }
+}
+
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    match file.read_to_string(&mut text) {
+        Ok(_) if !text.trim().is_empty() => format!(" (process {})", text.trim()),
+        _ => String::new(),
+    }
 }
 
 /// The data directory of this process, held until dropped.
@@ -72,14 +109,9 @@ impl DataDirectory {
                 if errno != Errno::EWOULDBLOCK {
                     return not_writable(errno.into());
                 }
-                let mut text = String::new();
-                let holder = match file.read_to_string(&mut text) {
-                    Ok(_) if !text.trim().is_empty() => format!(" (process {})", text.trim()),
-                    _ => String::new(),
-                };
                 DirectoryError::InUse {
                     path: path.to_owned(),
-                    holder,
+                    holder: holder(&mut file),
                 }
             })?;
         let noted = lock
@@ -118,12 +150,16 @@ mod tests {
     fn a_directory_is_held_by_one_and_can_be_held_again() {
         let path = std::env::temp_dir().join(format!("corelane-hold-{}", std::process::id()));
         let held = DataDirectory::hold(&path).unwrap();
+        assert!(ReadHold::take(&path).is_err_and(|error| error.to_string().contains("running")));
         let again = DataDirectory::hold(&path).err().unwrap().to_string();
         assert!(
             again.contains("in use") && again.contains(&std::process::id().to_string()),
             "{again}"
         );
         drop(held);
+        let reading = ReadHold::take(&path).unwrap();
+        assert!(reading.is_some() && DataDirectory::hold(&path).is_err());
+        drop(reading);
         drop(DataDirectory::hold(&path).unwrap());
         fs::remove_dir_all(&path).unwrap();
     }

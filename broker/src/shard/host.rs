@@ -314,6 +314,23 @@ fn report_opening(shard: &str, took_ms: i64, report: &OpenReport) {
     if report.rebuilt > 0 {
         tracing::warn!(%shard, indexes = report.rebuilt, "indexes were missing or damaged, and were built again");
     }
+    for skipped in &report.skipped {
+        tracing::warn!(
+            %shard,
+            from = skipped.start,
+            to = skipped.end,
+            "damage is passed over from now on; state that was changed in it (topics, groups, offsets) is as it was before"
+        );
+    }
+    for lost in &report.lost {
+        let (from, to) = (lost.offsets.start, lost.offsets.end);
+        let (topic, queue_id) = (&lost.topic, lost.queue_id);
+        if lost.certain {
+            tracing::warn!(%shard, %topic, queue_id, from, to, "messages were lost with the damage: these offsets have none any more");
+        } else {
+            tracing::warn!(%shard, %topic, queue_id, from, to, "messages may have been lost with the damage: these offsets are not used again");
+        }
+    }
 }
 
 impl Host {

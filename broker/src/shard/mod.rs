@@ -8,6 +8,7 @@ mod commit;
 mod directory;
 mod disk;
 mod host;
+mod offline;
 mod options;
 mod place;
 pub mod process;
@@ -17,7 +18,8 @@ mod sink;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub use directory::DirectoryError;
+pub use directory::{DataDirectory, DirectoryError, ReadHold};
+pub use offline::open_offline;
 pub use process::RunError;
 
 use crate::config::Config;
@@ -73,6 +75,9 @@ pub enum ShardError {
         "the log has failed, and the shard stops so that nothing is acknowledged that may be lost: {0}"
     )]
     Log(LogFailure),
+    /// The directory of the shard cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// The executor of the shard cannot be made.
     #[error("cannot start the shard's thread: {0}")]
     Executor(String),

@@ -15,6 +15,7 @@ use super::host::{self, StopHandle};
 use super::options::{nameserver_options, shard_options};
 use super::{ShardError, ShardOptions};
 use crate::config::{Config, ConfigError};
+use crate::log::{OpenError, Position};
 use crate::nameserver::service::{self, NameServerError, NameServerHandle};
 use crate::ring::{Ring, RingError};
 
@@ -55,6 +56,31 @@ pub enum RunError {
         /// What happened.
         cause: ShardError,
     },
+    /// A log is damaged, and there is a way to go on without what is.
+    #[error(
+        "{shard}: {cause}; `corelane verify {directory}` says what else is damaged; \
+         `corelane start --skip-damage {index}:{position}` goes on without this damage, and says what is lost with it"
+    )]
+    Damaged {
+        /// Name of the shard's broker.
+        shard: String,
+        /// Its number.
+        index: usize,
+        /// The data directory.
+        directory: String,
+        /// Where the damage begins.
+        position: Position,
+        /// What happened.
+        cause: Box<OpenError>,
+    },
+    /// Damage was to be passed over in a shard that is not there.
+    #[error("--skip-damage: there is no shard {index}, only {count} from 0 on")]
+    NoShard {
+        /// Its number.
+        index: usize,
+        /// How many there are.
+        count: usize,
+    },
     /// Signals cannot be handled.
     #[error("cannot handle signals: {0}")]
     Signals(std::io::Error),
@@ -71,20 +97,30 @@ enum News {
     },
     Ended {
         shard: String,
+        index: usize,
         result: Result<(), ShardError>,
     },
     Signal(i32),
 }
 
-/// Runs the broker, and the NameServer beside it where the configuration wants one, until it is told to stop.
-pub fn run(config: &Config) -> Result<(), RunError> {
+/// Runs the broker, and the NameServer beside it where the configuration wants one, until it is told to stop. Where
+/// `skip_damage` names a shard, that one goes on without the damage at that position of its log.
+pub fn run(config: &Config, skip_damage: &[(usize, Position)]) -> Result<(), RunError> {
     check_memlock()?;
     Ring::check()?;
     let directory = DataDirectory::hold(&config.data_dir)?;
-    let shards = shard_options(config)?;
+    let mut shards = shard_options(config)?;
+    for &(index, position) in skip_damage {
+        let count = shards.len();
+        let shard = shards
+            .get_mut(index)
+            .ok_or(RunError::NoShard { index, count })?;
+        shard.log.skip_damage = Some(position);
+    }
     let (tell, news) = mpsc::channel();
     listen_for_signals(&tell)?;
     let mut running = Running {
+        directory: config.data_dir.display().to_string(),
         shards: Vec::new(),
         nameserver: None,
     };
@@ -137,6 +173,8 @@ struct Shard {
 }
 
 struct Running {
+    /// Where the data lie, for messages.
+    directory: String,
     shards: Vec<Shard>,
     nameserver: Option<NameServerHandle>,
 }
@@ -164,7 +202,11 @@ impl Running {
                 let _ = tell_ready.send(News::Ready { index, stop });
             };
             let result = host::run(options, path, bound, ready).await;
-            let _ = tell.send(News::Ended { shard, result });
+            let _ = tell.send(News::Ended {
+                shard,
+                index,
+                result,
+            });
         });
         let thread = spawned.map_err(|error| RunError::Shard {
             shard: name,
@@ -195,14 +237,29 @@ impl Running {
                 Ok(News::Ready { index, stop }) => self.shards[index].stop = Some(stop),
                 Ok(News::Ended {
                     shard,
+                    index,
                     result: Err(cause),
-                }) => break Err(RunError::Shard { shard, cause }),
+                }) => break Err(self.not_started(shard, index, cause)),
                 Ok(News::Signal(_) | News::Ended { .. }) | Err(_) => break Ok(false),
             }
         };
         self.shards.retain(|shard| shard.stop.is_some());
         self.stop();
         result
+    }
+
+    /// Why a shard did not start, and what can be done.
+    fn not_started(&self, shard: String, index: usize, cause: ShardError) -> RunError {
+        match cause {
+            ShardError::Open(cause @ OpenError::Damaged { position, .. }) => RunError::Damaged {
+                shard,
+                index,
+                directory: self.directory.clone(),
+                position,
+                cause: Box::new(cause),
+            },
+            cause => RunError::Shard { shard, cause },
+        }
     }
 
     /// Waits for a signal, or for the last shard to end.
@@ -215,7 +272,7 @@ impl Running {
                     tracing::info!(signal, "stopping");
                     self.tell_to_stop();
                 }
-                Ok(News::Ended { shard, result }) => {
+                Ok(News::Ended { shard, result, .. }) => {
                     left -= 1;
                     match result {
                         Ok(()) => tracing::info!(%shard, "stopped"),

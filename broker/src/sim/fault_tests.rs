@@ -91,7 +91,8 @@ fn damage_in_the_middle_is_reported_with_its_position() {
             position: positions[4] - 64,
             file: file.clone(),
             offset: offset - 64,
-            what
+            what,
+            to: Some(positions[5] - 64)
         }]
     );
     match open(&disk).map(|_| ()) {

@@ -157,6 +157,7 @@ impl Engine {
         let mut miss = None;
         while entries.len() < count && from < max && miss.is_none() {
             let before = entries.len();
+            from = turn.log.next_kept(queue, from);
             miss = turn
                 .log
                 .entries(queue, from, count - before, &mut entries)

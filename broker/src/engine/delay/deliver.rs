@@ -62,6 +62,7 @@ impl Engine {
             );
             batch.next = min;
         }
+        batch.next = turn.log.next_kept(queue, batch.next);
         let mut entries = std::mem::take(&mut self.entries);
         entries.clear();
         match turn

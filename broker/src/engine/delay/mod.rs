@@ -33,13 +33,13 @@ use level::Level;
 use timer::Timers;
 
 /// State records of this module. `(level from 0, offset)`: the level is delivered up to there.
-const LEVEL_PROGRESS: u16 = 10;
+pub(super) const LEVEL_PROGRESS: u16 = 10;
 /// `(second, offset)`: all seconds before it are delivered, and it is up to there.
-const TIMER_PROGRESS: u16 = 11;
+pub(super) const TIMER_PROGRESS: u16 = 11;
 /// `(hour, 0)`: the hour has queues.
-const TIMER_HOUR: u16 = 12;
+pub(super) const TIMER_HOUR: u16 = 12;
 /// `(hour, 0)`: the hour and all before it are delivered, and their queues gone.
-const TIMER_HOUR_DONE: u16 = 13;
+pub(super) const TIMER_HOUR_DONE: u16 = 13;
 /// The kinds of state records that [`Engine::apply_delay`] takes.
 pub(super) const STATE_KINDS: std::ops::RangeInclusive<u16> = LEVEL_PROGRESS..=TIMER_HOUR_DONE;
 
@@ -380,14 +380,14 @@ fn retry_ms(error: AppendError) -> i64 {
     }
 }
 
-fn pair(key: i64, value: i64) -> [u8; 16] {
+pub(super) fn pair(key: i64, value: i64) -> [u8; 16] {
     let mut out = [0; 16];
     out[..8].copy_from_slice(&key.to_le_bytes());
     out[8..].copy_from_slice(&value.to_le_bytes());
     out
 }
 
-fn unpair(payload: &[u8]) -> Option<(i64, i64)> {
+pub(super) fn unpair(payload: &[u8]) -> Option<(i64, i64)> {
     let (key, value) = payload.split_first_chunk::<8>()?;
     let value = <&[u8; 8]>::try_from(value).ok()?;
     Some((i64::from_le_bytes(*key), i64::from_le_bytes(*value)))

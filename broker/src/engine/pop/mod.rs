@@ -45,6 +45,9 @@ use take::{Haul, Wanted};
 pub use waiting::Wait;
 use waiting::{HeldPops, Hold};
 
+/// The kinds of state records of this module.
+pub(super) const STATE_KINDS: std::ops::RangeInclusive<u16> = 30..=35;
+
 /// One pop in so many looks into the retry topic first, so that neither topic starves the other.
 const RETRY_FIRST_EVERY: u32 = 5;
 /// How much older than its waiting time a request may be, in milliseconds, before nobody waits for its answer any more.

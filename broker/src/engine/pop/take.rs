@@ -212,7 +212,8 @@ impl Engine {
             .table
             .queue(wanted.group, topic, queue_id)
             .map_or(0, |queue| queue.next);
-        first.max(next).min(turn.log.max_offset(queue))
+        let position = first.max(next).min(turn.log.max_offset(queue));
+        turn.log.next_kept(queue, position)
     }
 
     /// Where a group stands in a queue, apart from what is out: its committed offset, or where it begins.
@@ -294,6 +295,11 @@ impl Engine {
         let mut scanned = 0;
         while scanned < MAX_SCANNED {
             entries.clear();
+            let kept = turn.log.next_kept(queue, taken.next);
+            if kept - taken.start > i64::from(u16::MAX) {
+                return Ok(());
+            }
+            taken.next = kept;
             turn.log.entries(queue, taken.next, SCAN_STEP, entries)?;
             if entries.is_empty() {
                 return Ok(());

@@ -1,0 +1,115 @@
+//! Holes: damage that somebody has told the log to go on without.
+//!
+//! A hole is a range of positions that held acknowledged groups and holds none that is sound. The checkpoint names it, so
+//! that neither opening nor sealing nor `verify` stops there again. It is made by opening the log with
+//! [`LogOptions::skip_damage`](super::LogOptions), which must name the position that opening reports, and nothing else.
+//!
+//! A hole is *settled* once a checkpoint knows the gaps that it left in queues. Until then a queue's first record behind it
+//! may have any later offset than the one before it.
+
+use super::checkpoint::Checkpoint;
+use super::segment::{FileId, Segment, SegmentId};
+use super::walk::LogFiles;
+use super::{Io, OpenError, Position};
+use std::ops::{ControlFlow, Range};
+
+/// Damage that is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hole {
+    /// The first position.
+    pub from: Position,
+    /// Where sound groups go on.
+    pub to: Position,
+    /// The checkpoint's queues are as they are behind it.
+    pub settled: bool,
+}
+
+impl Hole {
+    /// Whether it reaches into the segment beside which an index is.
+    pub(super) fn touches(&self, index: FileId, segments: &[Segment]) -> bool {
+        let FileId::Index(SegmentId(start)) = index else {
+            return false;
+        };
+        let limit = segments
+            .iter()
+            .find(|segment| segment.start == start)
+            .map_or(start, Segment::limit);
+        start < self.to && limit > self.from
+    }
+}
+
+/// The hole that `position` lies in.
+pub(super) fn hole_at(holes: &[Hole], position: Position) -> Option<Hole> {
+    let mut holes = holes.iter();
+    holes
+        .find(|hole| (hole.from..hole.to).contains(&position))
+        .copied()
+}
+
+/// What of a range lies in no hole.
+pub(super) fn outside(holes: &[Hole], range: Range<Position>) -> Vec<Range<Position>> {
+    let mut left = vec![range];
+    for hole in holes {
+        let parts = left.into_iter().flat_map(|part| {
+            let before = part.start..part.end.min(hole.from);
+            let behind = part.start.max(hole.to)..part.end;
+            [before, behind]
+        });
+        left = parts.filter(|part| !part.is_empty()).collect();
+    }
+    left
+}
+
+/// The holes that a checkpoint keeps which knows all queues.
+pub(super) fn kept(holes: &[Hole], retired: Position) -> Vec<Hole> {
+    let kept = holes.iter().filter(|hole| hole.to > retired);
+    kept.map(|hole| Hole {
+        settled: true,
+        ..*hole
+    })
+    .collect()
+}
+
+/// Makes the damage at `position` a hole, in the checkpoint on disk too. Nothing but damage that `verify` reports there can
+/// be made one.
+pub(super) async fn skip_damage<I: Io>(
+    io: &I,
+    checkpoint: &mut Checkpoint,
+    position: Position,
+) -> Result<Hole, OpenError> {
+    let files = LogFiles::read(io).await?;
+    let mut segments = Vec::new();
+    for at in 0..files.segments.len() {
+        segments.push(
+            files
+                .walk(io, at, &mut |_| ControlFlow::Continue(()))
+                .await?,
+        );
+    }
+    let report = files.judge(&segments);
+    let damage = report
+        .damage
+        .iter()
+        .find(|damage| damage.position == position);
+    let Some(to) = damage.and_then(|damage| damage.to) else {
+        return Err(OpenError::NotDamaged {
+            position,
+            first: report.damage.first().map(|damage| damage.position),
+        });
+    };
+    let hole = Hole {
+        from: position,
+        to,
+        settled: false,
+    };
+    // Indexes tell of records that are gone now.
+    for (segment, len) in &files.segments {
+        if segment.0 < to && segment.0 + len > position {
+            io.remove(&FileId::Index(*segment).file_name()).await?;
+        }
+    }
+    checkpoint.holes.push(hole);
+    checkpoint.holes.sort_by_key(|hole| hole.from);
+    checkpoint.write(io).await?;
+    Ok(hole)
+}
