@@ -111,7 +111,7 @@ fn queues_and_permissions_of_a_topic() {
 
     for (name, outcome) in [
         ("a b", "code 29"),
-        (&"x".repeat(128), "code 29"),
+        ("x".repeat(128).as_str(), "code 29"),
         ("SCHEDULE_TOPIC_XXXX", "code 29"),
     ] {
         let verb = json!({"brokers": brokers, "topic": name, "read": 1, "write": 1});

@@ -150,7 +150,7 @@ fn timers_come_at_their_second_through_kill_9_and_recalled_ones_never() {
         ),
     ];
     let due_ms = send_waiting(&mut client, &messages);
-    let mut recall = |client: &mut Client, handle: &str| {
+    let recall = |client: &mut Client, handle: &str| {
         client.try_call(
             "recall",
             json!({"producer": "producer", "topic": "timers", "handle": handle}),

@@ -161,8 +161,10 @@ fn what_is_not_taken_is_refused_with_its_code() {
     let queues = cluster.create_topic("strict", 2);
     let queue = &queues[0];
     let mut client = Client::start(Language::Java, &cluster);
-    client.producer_with("producer", json!({"max_message_bytes": 64 << 20}));
-    // Bodies are full of the same letter: with no compression they are as large as they say.
+    client.producer_with(
+        "producer",
+        json!({"max_message_bytes": 64 << 20, "compress": "none"}),
+    );
     let sized = |bytes: usize| Message {
         body_bytes: bytes,
         ..Message::new("strict", "sized")
@@ -187,6 +189,12 @@ fn what_is_not_taken_is_refused_with_its_code() {
         (
             "properties of 40,000",
             with_property(40_000),
+            to(0),
+            "code 13",
+        ),
+        (
+            "a body of 4 MiB and a byte",
+            sized((4 << 20) + 1),
             to(0),
             "code 13",
         ),

@@ -32,7 +32,7 @@ final class Producers {
 
     /**
      * May say "retries", "timeout_ms", "vip_channel", "max_message_bytes", "transactions", "trace", "trace_topic", "namespace",
-     * "compress" (zlib, lz4 or zstd: every body of 100 bytes or more).
+     * "compress" (zlib, lz4 or zstd: every body of 100 bytes or more; or none).
      */
     @SuppressWarnings("deprecation")
     JSONObject start(JSONObject verb) throws Exception {
@@ -50,7 +50,9 @@ final class Producers {
         if (verb.containsKey("namespace")) {
             producer.setNamespace(verb.getString("namespace"));
         }
-        if (verb.containsKey("compress")) {
+        if ("none".equals(verb.getString("compress"))) {
+            producer.setCompressMsgBodyOverHowmuch(Integer.MAX_VALUE);
+        } else if (verb.containsKey("compress")) {
             producer.setCompressMsgBodyOverHowmuch(100);
             producer.setCompressType(CompressionType.of(verb.getString("compress")));
         }
