@@ -180,6 +180,7 @@ fn limits_of_a_group_and_deletes() {
         10,
         "consumed though it may not"
     );
+    drop(client);
     cluster.kill9();
     cluster.start_again();
     let mut client = Client::start(Language::Java, &cluster);
@@ -270,7 +271,7 @@ fn who_is_there_and_what_they_do() {
     let error = client
         .try_call("connections", json!({"group": "nobody"}))
         .expect_err("connections of nobody");
-    assert!(error.contains("code 206"), "{error}");
+    assert!(error.contains("code 17"), "{error}");
 
     let running = client.call(
         "running_info",

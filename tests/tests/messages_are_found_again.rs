@@ -1,7 +1,7 @@
 //! A message is found by each of its keys, by its unique id and by the id that says where it lies, within a range of time, on
 //! whichever shard it is, also after a kill -9; a miss says so. What clients trace of their own doing is found the same way.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corelane_tests::{
     Client, Cluster, Consumer, Language, Message, Mode, Options, Sent, eventually, now_ms,
@@ -179,9 +179,13 @@ fn what_clients_trace_is_found_by_the_messages_id_and_key() {
             format!("SubAfter {}", names[1]),
             format!("SubBefore {}", names[1]),
         ];
-        eventually("both sides' traces by the id", WITHIN, || {
-            (traces(&mut client, traces_topic, &sent[0].message_id) == wanted).then_some(())
-        });
+        let end = Instant::now() + WITHIN;
+        let mut by_id = Vec::new();
+        while by_id != wanted && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(200));
+            by_id = traces(&mut client, traces_topic, &sent[0].message_id);
+        }
+        assert_eq!(by_id, wanted, "in {traces_topic}");
         let by_key = traces(&mut client, traces_topic, "traced-key");
         assert!(
             wanted.iter().all(|line| by_key.contains(line)),

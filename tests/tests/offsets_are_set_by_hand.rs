@@ -216,5 +216,5 @@ fn times_have_a_lower_and_an_upper_offset() {
     // At no message's time the lower boundary is the next message and the upper one the last before.
     assert_eq!(at(between_ms), [0, 6, 3, 3, 2]);
     assert_eq!(at(0), [0, 6, 0, 0, 0]);
-    assert_eq!(at(now_ms() + 3_600_000), [0, 6, 6, 6, 6]);
+    assert_eq!(at(now_ms() + 3_600_000), [0, 6, 6, 6, 5]);
 }

@@ -90,6 +90,7 @@ fn only_committed_messages_are_seen(language: Language) {
 fn another_producer_of_the_group_is_asked_when_the_first_died_and_the_broker_too() {
     let mut cluster = Cluster::start(&options("6000"));
     cluster.create_topic("orphaned", 2);
+    cluster.create_topic("elsewhere", 2);
     let mut first = Client::start(Language::Java, &cluster);
     let mut client = Client::start(Language::Java, &cluster);
     client.consumer(&Consumer::new("group", "orphaned"));
@@ -111,6 +112,9 @@ fn another_producer_of_the_group_is_asked_when_the_first_died_and_the_broker_too
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(client.received("group").len(), 4, "half messages were seen");
     client.producer_with("second", json!({"transactions": true, "group": "shared"}));
+    // A producer that has sent nothing knows no broker.
+    let hello = transaction("elsewhere", "commit", "none", 0);
+    client.send("second", Mode::Transaction, &[hello]);
 
     client.deliveries("group", 8, WITHIN, |_| true);
     client.deliveries("second checks", 8, WITHIN, |_| true);
