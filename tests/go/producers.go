@@ -31,8 +31,12 @@ func (s givenQueueOr) Select(m *primitive.Message, queues []*primitive.MessageQu
 }
 
 func startProducer(v verb) error {
+	timeout := 10 * time.Second
+	if v.TimeoutMs > 0 {
+		timeout = time.Duration(v.TimeoutMs) * time.Millisecond
+	}
 	options := []producer.Option{producer.WithNameServer(nameservers), producer.WithGroupName(v.Group),
-		producer.WithInstanceName(v.Name), producer.WithRetry(v.Retries),
+		producer.WithInstanceName(v.Name), producer.WithRetry(v.Retries), producer.WithSendMsgTimeout(timeout),
 		producer.WithQueueSelector(givenQueueOr{producer.NewRoundRobinQueueSelector()})}
 	if v.Namespace != "" {
 		options = append(options, producer.WithNamespace(v.Namespace))

@@ -16,7 +16,6 @@ const WITHIN: Duration = Duration::from_secs(60);
 
 fn options() -> Options {
     Options::new()
-        .alone()
         .set("message_delay_levels", "1s 1s 1s 1s 2s 2s")
         .set("transaction_check_interval_ms", "1000")
         .set("transaction_timeout_ms", "1000")

@@ -104,6 +104,8 @@ fn another_producer_of_the_group_is_asked_when_the_first_died_and_the_broker_too
         .collect();
     first.send("first", Mode::Transaction, &all);
     client.deliveries("group", 4, WITHIN, |r| r.key.starts_with("commit"));
+    // The ends of transactions are one-way.
+    std::thread::sleep(Duration::from_secs(1));
     first.kill9();
     // What was committed is consumed and its offset stored.
     std::thread::sleep(Duration::from_millis(1500));

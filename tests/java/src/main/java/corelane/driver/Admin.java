@@ -107,7 +107,7 @@ final class Admin {
             case "topics_of_group": return out.fluentPut("topics", client().queryTopicsByConsumer(group).getTopicList());
             case "forbid":
                 for (Object address : verb.getJSONArray("brokers")) {
-                    client().updateAndGetGroupReadForbidden((String) address, group, topic, !verb.getBooleanValue("readable"));
+                    client().updateAndGetGroupReadForbidden((String) address, group, topic, verb.getBooleanValue("readable"));
                 }
                 return out;
             case "request_mode":

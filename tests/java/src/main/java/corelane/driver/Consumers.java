@@ -49,6 +49,7 @@ final class Consumers {
         consumer.setInstanceName(name);
         consumer.setPollNameServerInterval(1000);
         consumer.setHeartbeatBrokerInterval(1000);
+        consumer.setMqClientApiTimeout(20_000);
         consumer.setPersistConsumerOffsetInterval(1000);
         if (verb.containsKey("namespace")) {
             consumer.setNamespace(verb.getString("namespace"));

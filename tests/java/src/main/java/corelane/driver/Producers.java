@@ -42,7 +42,8 @@ final class Producers {
         producer.setInstanceName(verb.getString("name"));
         producer.setPollNameServerInterval(1000);
         producer.setHeartbeatBrokerInterval(1000);
-        producer.setSendMsgTimeout(verb.getIntValue("timeout_ms", 10_000));
+        producer.setMqClientApiTimeout(20_000);
+        producer.setSendMsgTimeout(verb.getIntValue("timeout_ms", 30_000));
         producer.setRetryTimesWhenSendFailed(verb.getIntValue("retries", 0));
         producer.setRetryTimesWhenSendAsyncFailed(verb.getIntValue("retries", 0));
         producer.setVipChannelEnabled(verb.getBooleanValue("vip_channel"));

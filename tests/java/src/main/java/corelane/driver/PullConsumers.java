@@ -76,6 +76,7 @@ final class PullConsumers {
         consumer.setInstanceName(verb.getString("name"));
         consumer.setPollNameServerInterval(1000);
         consumer.setHeartbeatBrokerInterval(1000);
+        consumer.setMqClientApiTimeout(20_000);
         consumer.setPersistConsumerOffsetInterval(1000);
         consumer.setAutoCommit(verb.getBooleanValue("auto_commit", true));
         if (verb.getBooleanValue("subscribe")) {
