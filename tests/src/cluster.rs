@@ -15,7 +15,7 @@ use crate::turn::Turn;
 use crate::{apache, eventually, new_dir, raw};
 
 /// How long servers may take until they are registered, on a machine that does other things too.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(120);
 
 /// How a cluster is to be.
 #[derive(Debug, Clone, Default)]

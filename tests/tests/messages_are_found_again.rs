@@ -111,7 +111,10 @@ fn by_key_by_id_and_by_time_before_and_after_kill_9() {
     let mut client = Client::start(Language::Java, &cluster);
     client.producer("producer");
     let message = |i: usize| Message {
-        key: format!("all key{i} {}", if i % 2 == 0 { "even" } else { "odd" }),
+        key: format!(
+            "all key{i} {}",
+            if i.is_multiple_of(2) { "even" } else { "odd" }
+        ),
         ..Message::new("found", format!("message {i}")).property("number", i)
     };
     let early: Vec<Message> = (0..4).map(message).collect();
