@@ -15,12 +15,12 @@ const WITHIN: Duration = Duration::from_secs(60);
 fn messages(round: &str) -> Vec<Message> {
     // "Aa" and "BB" have the same hash code.
     let tags = ["Aa", "BB", "red", "green", "", "blue"];
-    (0..24)
+    (0..24usize)
         .map(|i| {
             let mut m = Message::new("filtered", format!("{round} {i:02}"))
                 .tag(tags[i % tags.len()])
                 .property("n", i);
-            if i % 3 == 0 {
+            if i.is_multiple_of(3) {
                 m = m.property("name", format!("x{}", i % 4));
             }
             if i % 4 == 1 {

@@ -163,7 +163,11 @@ fn poll(client: &mut Client, name: &str, count: usize) -> Vec<String> {
 #[test]
 #[cfg_attr(not(have_java), ignore = "a JDK or Maven is absent")]
 fn a_lite_consumer_seeks_commits_and_goes_on_after_kill_9() {
-    let mut cluster = Cluster::start(&Options::new().shards(2));
+    let mut cluster = Cluster::start(
+        &Options::new()
+            .shards(2)
+            .set("offset_commit_interval_ms", "500"),
+    );
     let queues = cluster.create_topic(TOPIC, 2);
     let queue = &queues[2];
     let mut client = Client::start(Language::Java, &cluster);
@@ -192,6 +196,8 @@ fn a_lite_consumer_seeks_commits_and_goes_on_after_kill_9() {
         (raw::committed(address, "group", TOPIC, queue.id) == Some(40)).then_some(())
     });
     client.shutdown("assigned");
+    // Commits are written down a moment after they are made.
+    std::thread::sleep(Duration::from_secs(1));
     cluster.kill9();
     cluster.start_again();
 
