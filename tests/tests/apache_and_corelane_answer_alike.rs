@@ -26,8 +26,11 @@ fn options() -> Options {
 #[test]
 #[cfg_attr(not(have_java), ignore = "a JDK or Maven is absent")]
 fn the_java_client_sees_the_same() {
-    let ours = trace(&Cluster::start(&options()));
-    let theirs = trace(&Cluster::start(&options().apache()));
+    let (ours, theirs) = std::thread::scope(|scope| {
+        let theirs = scope.spawn(|| trace(&Cluster::start(&options().apache())));
+        let ours = trace(&Cluster::start(&options()));
+        (ours, theirs.join().expect("a trace of Apache's broker"))
+    });
     let all: Vec<_> = ours.keys().chain(theirs.keys()).collect();
     let mut differences = Vec::new();
     for area in all {
