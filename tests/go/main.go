@@ -29,6 +29,7 @@ type messageIn struct {
 	Properties map[string]string `json:"properties"`
 	Body       string            `json:"body"`
 	BodyBytes  int               `json:"body_bytes"`
+	DelayLevel int               `json:"delay_level"`
 }
 
 // verb is a line of the input: the members of all verbs together.
@@ -55,6 +56,16 @@ type verb struct {
 	Model       string `json:"model"`
 	From        string `json:"from"`
 	TimestampMs int64  `json:"timestamp_ms"`
+
+	Transactions bool       `json:"transactions"`
+	Namespace    string     `json:"namespace"`
+	SQL          bool       `json:"sql"`
+	Orderly      bool       `json:"orderly"`
+	MaxReconsume *int32     `json:"max_reconsume"`
+	RetryLevel   int        `json:"retry_level"`
+	RepliesWith  string     `json:"replies_with"`
+	Message      *messageIn `json:"message"`
+	TimeoutMs    int64      `json:"timeout_ms"`
 
 	Brokers    []string `json:"brokers"`
 	QueueCount int      `json:"queue_count"`
@@ -93,6 +104,8 @@ func run(v verb) (event, error) {
 	case "stop_stream":
 		stopStream(v.Stream)
 		return nil, nil
+	case "request":
+		return request(v)
 	case "consumer":
 		return nil, startConsumer(v)
 	case "shutdown":
@@ -106,6 +119,10 @@ func run(v verb) (event, error) {
 func shutdown(name string) error {
 	if p, ok := producers[name]; ok {
 		delete(producers, name)
+		return p.Shutdown()
+	}
+	if p, ok := transactionProducers[name]; ok {
+		delete(transactionProducers, name)
 		return p.Shutdown()
 	}
 	if c, ok := consumers[name]; ok {
@@ -141,6 +158,9 @@ func main() {
 		}
 	}
 	for name := range producers {
+		_ = shutdown(name)
+	}
+	for name := range transactionProducers {
 		_ = shutdown(name)
 	}
 	for name := range consumers {

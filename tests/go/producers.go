@@ -31,9 +31,20 @@ func (s givenQueueOr) Select(m *primitive.Message, queues []*primitive.MessageQu
 }
 
 func startProducer(v verb) error {
-	p, err := rocketmq.NewProducer(producer.WithNameServer(nameservers), producer.WithGroupName(v.Group),
-		producer.WithInstanceName(v.Name), producer.WithRetry(v.Retries),
-		producer.WithQueueSelector(givenQueueOr{producer.NewRoundRobinQueueSelector()}))
+	timeout := 10 * time.Second
+	if v.TimeoutMs > 0 {
+		timeout = time.Duration(v.TimeoutMs) * time.Millisecond
+	}
+	options := []producer.Option{producer.WithNameServer(nameservers), producer.WithGroupName(v.Group),
+		producer.WithInstanceName(v.Name), producer.WithRetry(v.Retries), producer.WithSendMsgTimeout(timeout),
+		producer.WithQueueSelector(givenQueueOr{producer.NewRoundRobinQueueSelector()})}
+	if v.Namespace != "" {
+		options = append(options, producer.WithNamespace(v.Namespace))
+	}
+	if v.Transactions {
+		return startTransactionProducer(v, options)
+	}
+	p, err := rocketmq.NewProducer(options...)
 	if err != nil {
 		return err
 	}
@@ -55,14 +66,20 @@ func message(in messageIn, queue *queueAt) *primitive.Message {
 	for k, v := range in.Properties {
 		m.WithProperty(k, v)
 	}
+	if in.DelayLevel > 0 {
+		m.WithDelayTimeLevel(in.DelayLevel)
+	}
 	if queue != nil {
 		m.Queue = &primitive.MessageQueue{Topic: in.Topic, BrokerName: queue.Broker, QueueId: queue.ID}
 	}
 	return m
 }
 
-// send sends what the verb lists; mode is sync, async, oneway or batch (all messages in one frame).
+// send sends what the verb lists; mode is sync, async, oneway, batch (all messages in one frame) or transaction.
 func send(v verb) error {
+	if v.Mode == "transaction" {
+		return sendInTransaction(v)
+	}
 	p, ok := producers[v.Producer]
 	if !ok {
 		return fmt.Errorf("no producer is named %q", v.Producer)

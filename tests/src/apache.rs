@@ -41,6 +41,7 @@ pub fn broker(name: &str, dir: &Path, port: u16, nameservers: &str, settings: &[
         "diskMaxUsedSpaceRatio=95".to_owned(),
         "autoCreateTopicEnable=true".to_owned(),
         "waitTimeMillsInSendQueue=10000".to_owned(),
+        "enablePropertyFilter=true".to_owned(),
     ];
     lines.extend_from_slice(settings);
     fs::write(&conf, lines.join("\n")).expect("a file for the configuration");

@@ -43,6 +43,7 @@ struct State {
     outcomes: HashMap<u64, Outcome>,
     received: HashMap<String, Vec<Received>>,
     places: HashMap<String, HashSet<Place>>,
+    deliveries: usize,
     closed: bool,
 }
 
@@ -100,10 +101,12 @@ impl Client {
         self.producer_with(name, json!({}));
     }
 
-    /// Starts a producer with other members of the verb: `retries`, `timeout_ms`, `vip_channel`, `max_message_bytes`.
+    /// Starts a producer with other members of the driver's verb, whose group is `<name>-group` unless they say otherwise.
     pub fn producer_with(&mut self, name: &str, mut options: Value) {
         options["name"] = name.into();
-        options["group"] = format!("{name}-group").into();
+        if options["group"].is_null() {
+            options["group"] = format!("{name}-group").into();
+        }
         self.call("producer", options);
     }
 
@@ -150,6 +153,8 @@ impl Client {
             Mode::Async => "async",
             Mode::Oneway => "oneway",
             Mode::Batch => "batch",
+            Mode::Selector => "selector",
+            Mode::Transaction => "transaction",
         };
         let mut verb = json!({"producer": producer, "mode": mode, "messages": messages});
         if let Some(queue) = queue {
@@ -214,6 +219,9 @@ impl Client {
         let mut verb = json!({"name": consumer.name, "group": consumer.group, "topic": consumer.topic,
             "expression": consumer.expression, "model": model});
         set_from(&mut verb, &consumer.from);
+        for (name, value) in &consumer.more {
+            verb[name] = value.clone();
+        }
         self.try_call("consumer", verb).map(|_| ())
     }
 
@@ -251,6 +259,32 @@ impl Client {
             thread::sleep(Duration::from_millis(20));
         }
         self.received(consumer)
+    }
+
+    /// Waits until so many deliveries to a consumer fulfil `which`; returns these, in the order in which they came.
+    pub fn deliveries(
+        &self,
+        consumer: &str,
+        count: usize,
+        within: Duration,
+        which: impl Fn(&Received) -> bool,
+    ) -> Vec<Received> {
+        let end = Instant::now() + within;
+        loop {
+            let received = self.received(consumer);
+            let (found, others): (Vec<_>, Vec<_>) = received.into_iter().partition(&which);
+            if found.len() >= count {
+                return found;
+            }
+            assert!(
+                Instant::now() < end,
+                "{consumer} has {} of {count} deliveries after {within:?}: {found:#?}, and {} others\n{}",
+                found.len(),
+                others.len(),
+                self.process.log_end()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Closes a producer or a consumer in the ordinary way.
@@ -376,7 +410,9 @@ fn read_events(stdout: ChildStdout, state: &(Mutex<State>, Condvar)) {
                 .failed
                 .push(typed(event)),
             Some("message") => {
-                let message: Received = typed(event);
+                let mut message: Received = typed(event);
+                state.deliveries += 1;
+                message.number = state.deliveries;
                 state
                     .places
                     .entry(message.consumer.clone())

@@ -15,13 +15,14 @@ use crate::turn::Turn;
 use crate::{apache, eventually, new_dir, raw};
 
 /// How long servers may take until they are registered, on a machine that does other things too.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(120);
 
 /// How a cluster is to be.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     shards: u16,
     alone: bool,
+    apache: bool,
     settings: Vec<(String, String)>,
 }
 
@@ -43,6 +44,12 @@ impl Options {
     /// No other test with clients is to run at the same time.
     pub fn alone(mut self) -> Self {
         self.alone = true;
+        self
+    }
+
+    /// Made of Apache RocketMQ's broker and NameServer.
+    pub fn apache(mut self) -> Self {
+        self.apache = true;
         self
     }
 
@@ -79,6 +86,7 @@ impl Cluster {
         let servers = match std::env::var("CORELANE_TESTS_BROKER").as_deref() {
             Ok("apache") => apache_servers(options, &dir, &ports, &nameserver),
             Ok(other) => panic!("CORELANE_TESTS_BROKER={other}: only apache is known"),
+            Err(_) if options.apache => apache_servers(options, &dir, &ports, &nameserver),
             Err(_) => vec![corelane_server(options, &dir, &ports)],
         };
         let mut cluster = Self {
@@ -250,6 +258,13 @@ fn apache_setting(key: &str, value: &str) -> String {
     let name = match key {
         "auto_create_topic" => "autoCreateTopicEnable",
         "offset_commit_interval_ms" => "flushConsumerOffsetInterval",
+        "message_delay_levels" => "messageDelayLevel",
+        "recall" => "recallMessageEnable",
+        "transaction_check_interval_ms" => "transactionCheckInterval",
+        "transaction_timeout_ms" => "transactionTimeOut",
+        "transaction_check_max" => "transactionCheckMax",
+        "trace_topic" => "traceTopicEnable",
+        "client_timeout_ms" => "channelExpiredTimeout",
         other => panic!("Apache's name of {other} is not known here"),
     };
     format!("{name}={value}")

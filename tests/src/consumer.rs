@@ -1,5 +1,7 @@
 //! How a push consumer is to be.
 
+use serde_json::{Map, Value};
+
 /// Clustering or broadcasting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Model {
@@ -36,6 +38,8 @@ pub struct Consumer<'a> {
     pub model: Model,
     /// Where it starts.
     pub from: From,
+    /// Further members of the driver's verb.
+    pub more: Map<String, Value>,
 }
 
 impl<'a> Consumer<'a> {
@@ -48,6 +52,7 @@ impl<'a> Consumer<'a> {
             expression: "*",
             model: Model::Clustering,
             from: From::First,
+            more: Map::new(),
         }
     }
 
@@ -72,6 +77,22 @@ impl<'a> Consumer<'a> {
     /// With other tags.
     pub fn expression(mut self, expression: &'a str) -> Self {
         self.expression = expression;
+        self
+    }
+
+    /// With an SQL92 expression.
+    pub fn sql(self, expression: &'a str) -> Self {
+        self.expression(expression).with("sql", true)
+    }
+
+    /// One message of a queue after the other.
+    pub fn orderly(self) -> Self {
+        self.with("orderly", true)
+    }
+
+    /// With another member of the driver's verb.
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
         self
     }
 }

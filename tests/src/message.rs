@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// A queue of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -28,6 +29,9 @@ pub struct Message {
     pub body: String,
     /// The least length of the body.
     pub body_bytes: usize,
+    /// Further members of the driver's message: `delay_level`, `delay_sec`, `delay_ms`, `deliver_ms`.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
 }
 
 impl Message {
@@ -45,6 +49,18 @@ impl Message {
     /// With this tag.
     pub fn tag(mut self, tag: &str) -> Self {
         self.tag = tag.to_owned();
+        self
+    }
+
+    /// With this user property.
+    pub fn property(mut self, name: &str, value: impl ToString) -> Self {
+        self.properties.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// With another member of the driver's message.
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
         self
     }
 
@@ -67,6 +83,10 @@ pub enum Mode {
     Oneway,
     /// All in one frame.
     Batch,
+    /// One after the other, each into the queue that the hash of its key chooses.
+    Selector,
+    /// One transaction after the other: its properties `local` and `check` say what becomes of it.
+    Transaction,
 }
 
 /// Where a message lies.
@@ -90,6 +110,12 @@ pub struct Sent {
     pub place: Place,
     /// The unique id; the Go client has none for the messages of a batch.
     pub message_id: String,
+    /// The id that says where it lies in the log; empty where the client tells none.
+    #[serde(default)]
+    pub offset_message_id: String,
+    /// What a recall needs.
+    #[serde(default)]
+    pub recall_handle: Option<String>,
 }
 
 /// A message that could not be sent, or nobody knows.
@@ -135,10 +161,19 @@ pub struct Received {
     pub born_ms: i64,
     /// Milliseconds since 1970 when it was stored, by the broker's clock.
     pub stored_ms: i64,
+    /// Milliseconds since 1970 when the driver had it.
+    #[serde(default)]
+    pub received_ms: i64,
+    /// Whether another listener of its group was at work on its queue at that moment; Java only.
+    #[serde(default)]
+    pub overlap: bool,
     /// The first 1,024 bytes of the body.
     pub body: String,
     /// The body's length.
     pub body_bytes: usize,
     /// CRC-32 of the body.
     pub body_crc: u32,
+    /// Which delivery of its process this is, over all consumers.
+    #[serde(skip)]
+    pub number: usize,
 }

@@ -123,6 +123,7 @@ fn message(topic: &str, mode: Mode, i: usize) -> Message {
         properties: properties.map(|(k, v)| (k.to_owned(), v)).into(),
         body: format!("message {i} in {mode:?}: grüße \u{1F680}\n\t\\"),
         body_bytes: i * 37,
+        ..Message::default()
     }
 }
 

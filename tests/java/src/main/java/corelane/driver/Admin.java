@@ -5,16 +5,18 @@ import com.alibaba.fastjson2.JSONObject;
 import java.io.ByteArrayOutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
-import java.util.Map;
+import java.util.LinkedHashMap;
 import java.util.Set;
 import org.apache.rocketmq.common.TopicConfig;
-import org.apache.rocketmq.common.message.MessageQueue;
-import org.apache.rocketmq.remoting.protocol.admin.OffsetWrapper;
+import org.apache.rocketmq.common.message.MessageRequestMode;
 import org.apache.rocketmq.remoting.protocol.body.ClusterInfo;
 import org.apache.rocketmq.remoting.protocol.body.Connection;
+import org.apache.rocketmq.remoting.protocol.body.ConsumeMessageDirectlyResult;
+import org.apache.rocketmq.remoting.protocol.body.ConsumerRunningInfo;
 import org.apache.rocketmq.remoting.protocol.route.BrokerData;
 import org.apache.rocketmq.remoting.protocol.route.QueueData;
 import org.apache.rocketmq.remoting.protocol.route.TopicRouteData;
+import org.apache.rocketmq.remoting.protocol.subscription.SubscriptionGroupConfig;
 import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 import org.apache.rocketmq.tools.command.MQAdminStartup;
 
@@ -30,6 +32,7 @@ final class Admin {
     JSONObject run(JSONObject verb) throws Exception {
         JSONObject out = new JSONObject();
         String topic = verb.getString("topic");
+        String group = verb.getString("group");
         switch (verb.getString("do")) {
             case "create_topic":
                 for (Object address : verb.getJSONArray("brokers")) {
@@ -54,17 +57,83 @@ final class Admin {
                     clients.add(c.getClientId());
                 }
                 return out.fluentPut("clients", clients);
-            case "progress": return progress(client().examineConsumeStats(verb.getString("group"), topic).getOffsetTable());
-            case "offsets":
-                JSONArray queues = new JSONArray();
-                for (MessageQueue q : client().getDefaultMQAdminExtImpl().getMqClientInstance().getMQAdminImpl()
-                        .fetchSubscribeMessageQueues(topic)) {
-                    queues.add(at(q).fluentPut("min", client().minOffset(q)).fluentPut("max", client().maxOffset(q))
-                        .fluentPut("at", client().searchOffset(q, verb.getLongValue("timestamp_ms"))));
+            case "producer_connections":
+                JSONArray producers = new JSONArray();
+                for (Connection c : client().examineProducerConnectionInfo(group, topic).getConnectionSet()) {
+                    producers.add(c.getClientId());
                 }
-                return out.fluentPut("queues", queues);
+                return out.fluentPut("clients", producers);
+            case "set_topic":
+                for (Object address : verb.getJSONArray("brokers")) {
+                    TopicConfig config =
+                        new TopicConfig(topic, verb.getIntValue("read"), verb.getIntValue("write"), verb.getIntValue("perm", 6));
+                    JSONObject attributes = verb.getJSONObject("attributes");
+                    if (attributes != null) {
+                        config.setAttributes(new LinkedHashMap<>());
+                        attributes.forEach((k, v) -> config.getAttributes().put(k, (String) v));
+                    }
+                    client().createAndUpdateTopicConfig((String) address, config);
+                }
+                return out;
+            case "topic":
+                TopicConfig config = client().examineTopicConfig(verb.getString("broker"), topic);
+                return out.fluentPut("read", config.getReadQueueNums()).fluentPut("write", config.getWriteQueueNums())
+                    .fluentPut("perm", config.getPerm()).fluentPut("attributes", config.getAttributes());
+            case "set_group":
+                for (Object address : verb.getJSONArray("brokers")) {
+                    SubscriptionGroupConfig g = new SubscriptionGroupConfig();
+                    g.setGroupName(group);
+                    g.setRetryMaxTimes(verb.getIntValue("retry_max_times", 16));
+                    g.setRetryQueueNums(verb.getIntValue("retry_queues", 1));
+                    g.setConsumeEnable(verb.getBooleanValue("consume", true));
+                    g.setConsumeBroadcastEnable(verb.getBooleanValue("broadcast", true));
+                    client().createAndUpdateSubscriptionGroupConfig((String) address, g);
+                }
+                return out;
+            case "group":
+                SubscriptionGroupConfig found = client().examineSubscriptionGroupConfig(verb.getString("broker"), group);
+                return found == null ? out : out.fluentPut("retry_max_times", found.getRetryMaxTimes())
+                    .fluentPut("retry_queues", found.getRetryQueueNums()).fluentPut("consume", found.isConsumeEnable())
+                    .fluentPut("broadcast", found.isConsumeBroadcastEnable());
+            case "groups":
+                return out.fluentPut("groups",
+                    client().getAllSubscriptionGroup(verb.getString("broker"), 5000).getSubscriptionGroupTable().keySet());
+            case "delete_group":
+                for (Object address : verb.getJSONArray("brokers")) {
+                    client().deleteSubscriptionGroup((String) address, group, true);
+                }
+                return out;
+            case "groups_of_topic": return out.fluentPut("groups", client().queryTopicConsumeByWho(topic).getGroupList());
+            case "topics_of_group": return out.fluentPut("topics", client().queryTopicsByConsumer(group).getTopicList());
+            case "forbid":
+                for (Object address : verb.getJSONArray("brokers")) {
+                    client().updateAndGetGroupReadForbidden((String) address, group, topic, verb.getBooleanValue("readable"));
+                }
+                return out;
+            case "request_mode":
+                for (Object address : verb.getJSONArray("brokers")) {
+                    client().setMessageRequestMode((String) address, topic, group, MessageRequestMode.valueOf(verb.getString("mode")), 0, 5000);
+                }
+                return out;
+            case "running_info":
+                ConsumerRunningInfo running = client().getConsumerRunningInfo(group, verb.getString("client"), false);
+                JSONArray assigned = new JSONArray();
+                running.getMqTable().keySet().forEach(q -> assigned.add(Messages.queue(q).fluentPut("topic", q.getTopic())));
+                JSONArray subscribed = new JSONArray();
+                running.getSubscriptionSet().forEach(d -> subscribed.add(d.getTopic() + " " + d.getSubString()));
+                return out.fluentPut("queues", assigned).fluentPut("subscriptions", subscribed)
+                    .fluentPut("properties", running.getProperties());
+            case "consume_directly":
+                ConsumeMessageDirectlyResult result =
+                    client().consumeMessageDirectly(group, verb.getString("client"), topic, verb.getString("message_id"));
+                return out.fluentPut("result", String.valueOf(result.getConsumeResult())).fluentPut("orderly", result.isOrder());
             case "mqadmin": return out.fluentPut("output", mqadmin(verb.getJSONArray("args").toList(String.class).toArray(new String[0])));
-            default: throw new IllegalArgumentException("no verb " + verb.getString("do"));
+            default:
+                JSONObject answer = Queries.run(client(), verb);
+                if (answer == null) {
+                    throw new IllegalArgumentException("no verb " + verb.getString("do"));
+                }
+                return answer;
         }
     }
 
@@ -95,16 +164,6 @@ final class Admin {
             queues.put(q.getBrokerName(), q.getWriteQueueNums());
         }
         return new JSONObject().fluentPut("brokers", brokers).fluentPut("queues", queues);
-    }
-
-    private static JSONObject progress(Map<MessageQueue, OffsetWrapper> offsets) {
-        JSONArray queues = new JSONArray();
-        offsets.forEach((q, o) -> queues.add(at(q).fluentPut("committed", o.getConsumerOffset()).fluentPut("end", o.getBrokerOffset())));
-        return new JSONObject().fluentPut("queues", queues);
-    }
-
-    private static JSONObject at(MessageQueue q) {
-        return new JSONObject().fluentPut("broker", q.getBrokerName()).fluentPut("queue", q.getQueueId());
     }
 
     /** Runs the command in this process; what it prints is the result. */

@@ -1,43 +1,59 @@
 package corelane.driver;
 
+import com.alibaba.fastjson2.JSONArray;
 import com.alibaba.fastjson2.JSONObject;
 import java.nio.charset.StandardCharsets;
-import java.util.Collection;
-import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
-import java.util.zip.CRC32;
-import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.consumer.MessageSelector;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
+import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
+import org.apache.rocketmq.client.utils.MessageUtil;
 import org.apache.rocketmq.common.UtilAll;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
 import org.apache.rocketmq.remoting.protocol.heartbeat.MessageModel;
 
-/** Consumers by name. Each message that one receives is an event "message". */
+/**
+ * Push consumers by name. Each message that one receives is an event "message", and does with it what the message's own
+ * properties say: "fails" so many times, "works_ms" so long, is answered with "reply".
+ */
 final class Consumers {
-    /** Longer bodies are shown by their length, their checksum and their beginning. */
-    private static final int BODY_SHOWN = 1024;
-
     private final String nameservers;
-    private final Map<String, Runnable> shutdowns = new ConcurrentHashMap<>();
+    private final Producers producers;
+    private final Map<String, DefaultMQPushConsumer> consumers = new ConcurrentHashMap<>();
+    /** How many listeners of a group are at work on a queue. */
+    private final Map<String, AtomicInteger> busy = new ConcurrentHashMap<>();
 
-    Consumers(String nameservers) {
+    Consumers(String nameservers, Producers producers) {
         this.nameservers = nameservers;
+        this.producers = producers;
     }
 
-    /** A push consumer: "model" is clustering or broadcasting, "from" is first, last or timestamp ("timestamp_ms", whole seconds). */
-    JSONObject push(JSONObject verb) throws Exception {
+    /**
+     * Starts one: "model" is clustering or broadcasting, "from" is first, last or timestamp ("timestamp_ms", whole seconds).
+     * May say "sql", "orderly", "threads", "max_reconsume", "retry_level", "client_rebalance", "strategy", "trace",
+     * "trace_topic", "namespace", "replies_with" (a producer).
+     */
+    @SuppressWarnings("deprecation")
+    JSONObject start(JSONObject verb) throws Exception {
         String name = verb.getString("name");
-        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(verb.getString("group"));
+        DefaultMQPushConsumer consumer =
+            new DefaultMQPushConsumer(verb.getString("group"), verb.getBooleanValue("trace"), verb.getString("trace_topic"));
         consumer.setNamesrvAddr(nameservers);
         consumer.setInstanceName(name);
         consumer.setPollNameServerInterval(1000);
         consumer.setHeartbeatBrokerInterval(1000);
+        consumer.setMqClientApiTimeout(20_000);
         consumer.setPersistConsumerOffsetInterval(1000);
+        if (verb.containsKey("namespace")) {
+            consumer.setNamespace(verb.getString("namespace"));
+        }
         consumer.setMessageModel(verb.getString("model").equals("broadcasting") ? MessageModel.BROADCASTING : MessageModel.CLUSTERING);
         switch (verb.getString("from")) {
             case "first": consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET); break;
@@ -48,82 +64,89 @@ final class Consumers {
                 break;
             default: throw new IllegalArgumentException("from " + verb.getString("from"));
         }
-        // One thread: messages of a queue are shown in the order in which they came.
-        consumer.setConsumeThreadMin(1);
-        consumer.setConsumeThreadMax(1);
-        consumer.subscribe(verb.getString("topic"), verb.getString("expression"));
-        consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
-            for (MessageExt m : messages) {
-                received(name, m, context.getMessageQueue().getBrokerName());
-            }
-            return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
-        });
+        // With one thread messages of a queue are shown in the order in which they came.
+        consumer.setConsumeThreadMin(verb.getIntValue("threads", 1));
+        consumer.setConsumeThreadMax(verb.getIntValue("threads", 1));
+        consumer.setMaxReconsumeTimes(verb.getIntValue("max_reconsume", -1));
+        consumer.setClientRebalance(verb.getBooleanValue("client_rebalance", true));
+        consumer.setPopInvisibleTime(5000);
+        consumer.setSuspendCurrentQueueTimeMillis(200);
+        if (verb.containsKey("strategy")) {
+            consumer.setAllocateMessageQueueStrategy(Strategies.named(verb));
+        }
+        if (verb.getBooleanValue("sql")) {
+            consumer.subscribe(verb.getString("topic"), MessageSelector.bySql(verb.getString("expression")));
+        } else {
+            consumer.subscribe(verb.getString("topic"), verb.getString("expression"));
+        }
+        if (verb.getBooleanValue("orderly")) {
+            consumer.registerMessageListener((MessageListenerOrderly) (messages, context) -> {
+                boolean good = true;
+                for (MessageExt m : messages) {
+                    good &= consume(verb, m, context.getMessageQueue());
+                }
+                return good ? ConsumeOrderlyStatus.SUCCESS : ConsumeOrderlyStatus.SUSPEND_CURRENT_QUEUE_A_MOMENT;
+            });
+        } else {
+            consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+                boolean good = true;
+                for (MessageExt m : messages) {
+                    good &= consume(verb, m, context.getMessageQueue());
+                }
+                context.setDelayLevelWhenNextConsume(verb.getIntValue("retry_level"));
+                return good ? ConsumeConcurrentlyStatus.CONSUME_SUCCESS : ConsumeConcurrentlyStatus.RECONSUME_LATER;
+            });
+        }
         consumer.start();
-        shutdowns.put(name, consumer::shutdown);
+        consumers.put(name, consumer);
         return new JSONObject();
     }
 
-    /** A pull consumer that is given all queues of the topic, from "first", "last" or "timestamp" ("timestamp_ms") on. */
-    JSONObject litePull(JSONObject verb) throws Exception {
-        String name = verb.getString("name");
-        DefaultLitePullConsumer consumer = new DefaultLitePullConsumer(verb.getString("group"));
-        consumer.setNamesrvAddr(nameservers);
-        consumer.setInstanceName(name);
-        consumer.start();
-        Collection<MessageQueue> queues = consumer.fetchMessageQueues(verb.getString("topic"));
-        consumer.assign(queues);
-        for (MessageQueue q : queues) {
-            switch (verb.getString("from")) {
-                case "first": consumer.seekToBegin(q); break;
-                case "last": consumer.seekToEnd(q); break;
-                case "timestamp": consumer.seek(q, consumer.offsetForTimestamp(q, verb.getLongValue("timestamp_ms"))); break;
-                default: throw new IllegalArgumentException("from " + verb.getString("from"));
-            }
-        }
-        boolean[] stopped = {false};
-        Thread thread = new Thread(() -> {
-            while (!stopped[0]) {
-                List<MessageExt> messages = consumer.poll(200);
-                for (MessageExt m : messages) {
-                    received(name, m, m.getBrokerName());
+    /** The queues of "topic" that the consumer has now; of an orderly one those whose lock it holds. */
+    @SuppressWarnings("deprecation")
+    JSONObject assigned(JSONObject verb) {
+        JSONArray queues = new JSONArray();
+        boolean locked = verb.getBooleanValue("locked");
+        consumers.get(verb.getString("name")).getDefaultMQPushConsumerImpl().getRebalanceImpl().getProcessQueueTable()
+            .forEach((q, state) -> {
+                if (q.getTopic().equals(verb.getString("topic")) && !state.isDropped() && (!locked || state.isLocked())) {
+                    queues.add(Messages.queue(q));
                 }
-            }
-        }, name);
-        thread.start();
-        shutdowns.put(name, () -> {
-            stopped[0] = true;
-            try {
-                thread.join();
-            } catch (InterruptedException e) {
-                Thread.currentThread().interrupt();
-            }
-            consumer.shutdown();
-        });
-        return new JSONObject();
+            });
+        return new JSONObject().fluentPut("queues", queues);
     }
 
     boolean shutdown(String name) {
-        Runnable shutdown = shutdowns.remove(name);
-        if (shutdown != null) {
-            shutdown.run();
+        DefaultMQPushConsumer consumer = consumers.remove(name);
+        if (consumer != null) {
+            consumer.shutdown();
         }
-        return shutdown != null;
+        return consumer != null;
     }
 
     void shutdownAll() {
-        shutdowns.keySet().forEach(this::shutdown);
+        consumers.keySet().forEach(this::shutdown);
     }
 
-    private static void received(String consumer, MessageExt m, String broker) {
-        byte[] body = m.getBody();
-        CRC32 crc = new CRC32();
-        crc.update(body);
-        Driver.emit(new JSONObject().fluentPut("event", "message").fluentPut("consumer", consumer).fluentPut("topic", m.getTopic())
-            .fluentPut("broker", broker).fluentPut("queue", m.getQueueId()).fluentPut("offset", m.getQueueOffset())
-            .fluentPut("message_id", m.getMsgId()).fluentPut("tag", m.getTags()).fluentPut("keys", m.getKeys())
-            .fluentPut("properties", m.getProperties()).fluentPut("reconsume_times", m.getReconsumeTimes())
-            .fluentPut("born_ms", m.getBornTimestamp()).fluentPut("stored_ms", m.getStoreTimestamp())
-            .fluentPut("body", new String(body, 0, Math.min(body.length, BODY_SHOWN), StandardCharsets.UTF_8))
-            .fluentPut("body_bytes", body.length).fluentPut("body_crc", crc.getValue()));
+    private boolean consume(JSONObject verb, MessageExt m, MessageQueue queue) {
+        AtomicInteger others = busy.computeIfAbsent(verb.getString("group") + " " + queue, q -> new AtomicInteger());
+        boolean overlap = others.getAndIncrement() > 0;
+        try {
+            Driver.emit(Messages.shown(m).fluentPut("event", "message").fluentPut("consumer", verb.getString("name"))
+                .fluentPut("broker", queue.getBrokerName()).fluentPut("overlap", overlap));
+            if (m.getProperty("works_ms") != null) {
+                Thread.sleep(Long.parseLong(m.getProperty("works_ms")));
+            }
+            if (m.getProperty("reply") != null) {
+                producers.named(verb.getString("replies_with"))
+                    .send(MessageUtil.createReplyMessage(m, m.getProperty("reply").getBytes(StandardCharsets.UTF_8)));
+            }
+            return m.getProperty("fails") == null || m.getReconsumeTimes() >= Integer.parseInt(m.getProperty("fails"));
+        } catch (Exception e) {
+            e.printStackTrace();
+            return false;
+        } finally {
+            others.decrementAndGet();
+        }
     }
 }

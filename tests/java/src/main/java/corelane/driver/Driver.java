@@ -30,7 +30,8 @@ public final class Driver {
         System.setProperty("rocketmq.client.rebalance.waitInterval", "1000");
         String nameservers = args[0];
         Producers producers = new Producers(nameservers);
-        Consumers consumers = new Consumers(nameservers);
+        Consumers consumers = new Consumers(nameservers, producers);
+        PullConsumers pullConsumers = new PullConsumers(nameservers);
         Admin admin = new Admin(nameservers);
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = in.readLine(); line != null; line = in.readLine()) {
@@ -42,11 +43,21 @@ public final class Driver {
                     case "send": done(id, producers.send(id, verb)); break;
                     case "stream": producers.stream(id, verb); break;
                     case "stop_stream": done(id, producers.stopStream(verb.getLongValue("stream"))); break;
-                    case "consumer": done(id, consumers.push(verb)); break;
-                    case "lite_pull": done(id, consumers.litePull(verb)); break;
+                    case "request": done(id, producers.request(verb)); break;
+                    case "recall": done(id, producers.recall(verb)); break;
+                    case "consumer": done(id, consumers.start(verb)); break;
+                    case "assigned": done(id, consumers.assigned(verb)); break;
+                    case "pull":
+                    case "lite_pull":
+                    case "lite_start":
+                    case "lite_poll":
+                    case "lite_seek":
+                    case "lite_commit":
+                    case "lite_committed":
+                    case "lite_assignment": done(id, pullConsumers.run(verb)); break;
                     case "shutdown":
                         String name = verb.getString("name");
-                        if (!producers.shutdown(name) && !consumers.shutdown(name)) {
+                        if (!producers.shutdown(name) && !consumers.shutdown(name) && !pullConsumers.shutdown(name)) {
                             throw new IllegalArgumentException("nothing is named " + name);
                         }
                         done(id, new JSONObject());
@@ -59,6 +70,7 @@ public final class Driver {
         }
         producers.shutdownAll();
         consumers.shutdownAll();
+        pullConsumers.shutdownAll();
         admin.shutdown();
         System.exit(0);
     }

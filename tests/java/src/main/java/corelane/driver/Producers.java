@@ -3,17 +3,21 @@ package corelane.driver;
 import com.alibaba.fastjson2.JSONArray;
 import com.alibaba.fastjson2.JSONObject;
 import java.nio.charset.StandardCharsets;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.LocalTransactionState;
 import org.apache.rocketmq.client.producer.SendCallback;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
+import org.apache.rocketmq.client.producer.TransactionListener;
+import org.apache.rocketmq.client.producer.TransactionMQProducer;
+import org.apache.rocketmq.common.compression.CompressionType;
 import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
 
 /** Producers by name. Each message that the broker acknowledged is an event "sent", each other one an event "failed". */
@@ -26,36 +30,94 @@ final class Producers {
         this.nameservers = nameservers;
     }
 
+    /**
+     * May say "retries", "timeout_ms", "vip_channel", "max_message_bytes", "transactions", "trace", "trace_topic", "namespace",
+     * "compress" (zlib, lz4 or zstd: every body of 100 bytes or more; or none).
+     */
+    @SuppressWarnings("deprecation")
     JSONObject start(JSONObject verb) throws Exception {
-        DefaultMQProducer producer = new DefaultMQProducer(verb.getString("group"));
+        DefaultMQProducer producer = verb.getBooleanValue("transactions") ? transactional(verb)
+            : new DefaultMQProducer(verb.getString("group"), verb.getBooleanValue("trace"), verb.getString("trace_topic"));
         producer.setNamesrvAddr(nameservers);
         producer.setInstanceName(verb.getString("name"));
         producer.setPollNameServerInterval(1000);
         producer.setHeartbeatBrokerInterval(1000);
-        producer.setSendMsgTimeout(verb.getIntValue("timeout_ms", 10_000));
+        producer.setMqClientApiTimeout(20_000);
+        producer.setSendMsgTimeout(verb.getIntValue("timeout_ms", 30_000));
         producer.setRetryTimesWhenSendFailed(verb.getIntValue("retries", 0));
         producer.setRetryTimesWhenSendAsyncFailed(verb.getIntValue("retries", 0));
         producer.setVipChannelEnabled(verb.getBooleanValue("vip_channel"));
         producer.setMaxMessageSize(verb.getIntValue("max_message_bytes", 4 * 1024 * 1024));
+        if (verb.containsKey("namespace")) {
+            producer.setNamespace(verb.getString("namespace"));
+        }
+        if ("none".equals(verb.getString("compress"))) {
+            producer.setCompressMsgBodyOverHowmuch(Integer.MAX_VALUE);
+        } else if (verb.containsKey("compress")) {
+            producer.setCompressMsgBodyOverHowmuch(100);
+            producer.setCompressType(CompressionType.of(verb.getString("compress")));
+        }
         producer.start();
         producers.put(verb.getString("name"), producer);
         return new JSONObject();
     }
 
-    /** Sends what the verb lists; "mode" is sync, async, oneway or batch (all messages in one frame). */
-    JSONObject send(long id, JSONObject verb) throws Exception {
-        DefaultMQProducer producer = producer(verb);
-        List<Message> messages = new ArrayList<>();
-        JSONArray list = verb.getJSONArray("messages");
-        for (int i = 0; i < list.size(); i++) {
-            messages.add(message(list.getJSONObject(i)));
+    /** What becomes of a transaction stands in its message: the property "local" at first, "check" when the broker asks. */
+    private static TransactionMQProducer transactional(JSONObject verb) {
+        TransactionMQProducer producer = new TransactionMQProducer(verb.getString("group"));
+        producer.setTransactionListener(new TransactionListener() {
+            public LocalTransactionState executeLocalTransaction(Message m, Object unused) {
+                return state(m.getProperty("local"));
+            }
+
+            public LocalTransactionState checkLocalTransaction(MessageExt m) {
+                Driver.emit(Messages.shown(m).fluentPut("event", "message").fluentPut("consumer", verb.getString("name") + " checks"));
+                return state(m.getProperty("check"));
+            }
+        });
+        return producer;
+    }
+
+    private static LocalTransactionState state(String name) {
+        switch (String.valueOf(name)) {
+            case "commit": return LocalTransactionState.COMMIT_MESSAGE;
+            case "rollback": return LocalTransactionState.ROLLBACK_MESSAGE;
+            default: return LocalTransactionState.UNKNOW;
         }
-        MessageQueue queue = verb.containsKey("queue") ? queue(messages.get(0).getTopic(), verb.getJSONObject("queue")) : null;
+    }
+
+    /** Sends "message" and waits for its reply. */
+    JSONObject request(JSONObject verb) throws Exception {
+        Message reply = named(verb.getString("producer")).request(Messages.one(verb.getJSONObject("message")), verb.getLongValue("timeout_ms"));
+        return new JSONObject().fluentPut("body", new String(reply.getBody(), StandardCharsets.UTF_8))
+            .fluentPut("properties", reply.getProperties());
+    }
+
+    /** Takes back what waits for its time. */
+    JSONObject recall(JSONObject verb) throws Exception {
+        return new JSONObject().fluentPut("message_id",
+            named(verb.getString("producer")).recallMessage(verb.getString("topic"), verb.getString("handle")));
+    }
+
+    /**
+     * Sends what the verb lists; "mode" is sync, async, oneway, batch (all messages in one frame), selector (the queue is
+     * chosen by the hash of the key) or transaction.
+     */
+    JSONObject send(long id, JSONObject verb) throws Exception {
+        DefaultMQProducer producer = named(verb.getString("producer"));
+        List<Message> messages = Messages.all(verb.getJSONArray("messages"));
+        MessageQueue queue = verb.containsKey("queue") ? Messages.queue(messages.get(0).getTopic(), verb.getJSONObject("queue")) : null;
         switch (verb.getString("mode")) {
             case "sync":
+            case "selector":
+            case "transaction":
                 for (Message m : messages) {
                     try {
-                        sent(id, m, queue == null ? producer.send(m) : producer.send(m, queue), 0);
+                        SendResult result = verb.getString("mode").equals("transaction") ? producer.sendMessageInTransaction(m, null)
+                            : verb.getString("mode").equals("selector")
+                            ? producer.send(m, (queues, sent, key) -> queues.get(Math.floorMod(key.hashCode(), queues.size())), m.getKeys())
+                            : queue == null ? producer.send(m) : producer.send(m, queue);
+                        sent(id, m, result, 0);
                     } catch (Exception e) {
                         failed(id, m, e);
                     }
@@ -97,9 +159,9 @@ final class Producers {
                 }
                 break;
             case "batch":
-                SendResult result = queue == null ? producer.send(messages) : producer.send(messages, queue);
+                SendResult all = queue == null ? producer.send(messages) : producer.send(messages, queue);
                 for (int i = 0; i < messages.size(); i++) {
-                    sent(id, messages.get(i), result, i);
+                    sent(id, messages.get(i), all, i);
                 }
                 break;
             default: throw new IllegalArgumentException("mode " + verb.getString("mode"));
@@ -115,19 +177,19 @@ final class Producers {
     void stream(long id, JSONObject verb) {
         Stream stream = new Stream();
         streams.put(id, stream);
-        DefaultMQProducer producer = producer(verb);
+        DefaultMQProducer producer = named(verb.getString("producer"));
         String topic = verb.getString("topic");
         int wanted = verb.getIntValue("acknowledged", Integer.MAX_VALUE);
         int bodyBytes = verb.getIntValue("body_bytes");
         JSONArray queues = verb.getJSONArray("queues");
         stream.lanesOpen.set(queues.size());
         for (int lane = 0; lane < queues.size(); lane++) {
-            MessageQueue queue = queue(topic, queues.getJSONObject(lane));
+            MessageQueue queue = Messages.queue(topic, queues.getJSONObject(lane));
             int number = lane;
             Thread thread = new Thread(() -> {
                 for (int i = 0; !stream.stopped && stream.taken.getAndIncrement() < wanted; i++) {
                     String key = number + "-" + i;
-                    Message m = new Message(topic, "stream", key, padded(key, bodyBytes));
+                    Message m = new Message(topic, "stream", key, Messages.padded(key, bodyBytes));
                     try {
                         sent(id, m, producer.send(m, queue), 0);
                     } catch (Exception e) {
@@ -165,37 +227,12 @@ final class Producers {
         producers.keySet().forEach(this::shutdown);
     }
 
-    private DefaultMQProducer producer(JSONObject verb) {
-        DefaultMQProducer producer = producers.get(verb.getString("producer"));
+    DefaultMQProducer named(String name) {
+        DefaultMQProducer producer = producers.get(String.valueOf(name));
         if (producer == null) {
-            throw new IllegalArgumentException("no producer is named " + verb.getString("producer"));
+            throw new IllegalArgumentException("no producer is named " + name);
         }
         return producer;
-    }
-
-    private static Message message(JSONObject in) {
-        Message m = new Message(in.getString("topic"), in.getString("tag"), in.getString("key"),
-            padded(in.getString("body"), in.getIntValue("body_bytes")));
-        JSONObject properties = in.getJSONObject("properties");
-        if (properties != null) {
-            properties.forEach((k, v) -> m.putUserProperty(k, (String) v));
-        }
-        return m;
-    }
-
-    private static byte[] padded(String text, int bytes) {
-        byte[] body = text.getBytes(StandardCharsets.UTF_8);
-        if (body.length >= bytes) {
-            return body;
-        }
-        byte[] longer = new byte[bytes];
-        java.util.Arrays.fill(longer, (byte) 'x');
-        System.arraycopy(body, 0, longer, 0, body.length);
-        return longer;
-    }
-
-    private static MessageQueue queue(String topic, JSONObject queue) {
-        return new MessageQueue(topic, queue.getString("broker"), queue.getIntValue("id"));
     }
 
     /** `index` is the place of the message in its batch: the answer tells the first offset, and all ids with commas. */
@@ -208,7 +245,7 @@ final class Producers {
         Driver.emit(new JSONObject().fluentPut("id", id).fluentPut("event", "sent").fluentPut("key", m.getKeys())
             .fluentPut("topic", m.getTopic()).fluentPut("broker", queue.getBrokerName()).fluentPut("queue", queue.getQueueId())
             .fluentPut("offset", result.getQueueOffset() + index).fluentPut("message_id", part(result.getMsgId(), index))
-            .fluentPut("offset_message_id", part(result.getOffsetMsgId(), index)));
+            .fluentPut("offset_message_id", part(result.getOffsetMsgId(), index)).fluentPut("recall_handle", result.getRecallHandle()));
     }
 
     private static String part(String ids, int index) {
