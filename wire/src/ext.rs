@@ -131,6 +131,19 @@ impl<'a> ExtFields<'a> {
         self.iter().find(|(n, _)| n == name).map(|(_, v)| v)
     }
 
+    /// Name and value of every field of a ROCKETMQ header.
+    #[inline]
+    pub(crate) fn rocketmq_entries(&self) -> Option<impl Iterator<Item = (&'a [u8], &'a [u8])>> {
+        let Raw::Rocketmq(mut rest) = self.raw else {
+            return None;
+        };
+        Some(std::iter::from_fn(move || {
+            let (name, value, after) = rocketmq_entry(rest)?;
+            rest = after;
+            Some((name, value))
+        }))
+    }
+
     /// What `iter` gives, before it is known to be UTF-8.
     #[inline]
     pub(crate) fn raw_fields(&self) -> RawFields<'_, 'a> {
@@ -151,6 +164,7 @@ impl<'a> ExtFields<'a> {
 }
 
 /// The first entry of a ROCKETMQ header: name, value, what follows.
+#[inline]
 fn rocketmq_entry(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (len, rest) = bytes.split_first_chunk::<2>()?;
     let (name, rest) = take(rest, u32::from(u16::from_be_bytes(*len)))?;

@@ -1,6 +1,6 @@
 //! Headers of sending.
 
-use crate::ext::{ExtFields, FieldError, FieldType};
+use crate::ext::{ExtFields, FieldError, FieldType, RawText};
 use crate::frame::FrameWriter;
 use crate::text::Text;
 
@@ -82,67 +82,89 @@ ext_header! {
     }
 }
 
+/// The fields of one letter that were read so far.
+#[derive(Default)]
+struct Short<'a> {
+    producer_group: Option<Text<'a>>,
+    topic: Option<Text<'a>>,
+    default_topic: Option<Text<'a>>,
+    default_topic_queue_nums: Option<i32>,
+    queue_id: Option<i32>,
+    sys_flag: Option<i32>,
+    born_timestamp: Option<i64>,
+    flag: Option<i32>,
+    properties: Option<Text<'a>>,
+    reconsume_times: Option<i32>,
+    unit_mode: Option<bool>,
+    max_reconsume_times: Option<i32>,
+    batch: Option<bool>,
+    bname: Option<Text<'a>>,
+}
+
+impl<'a> Short<'a> {
+    #[inline(always)]
+    fn take(&mut self, name: &[u8], value: RawText<'a>) -> Result<(), FieldError> {
+        let &[letter] = name else { return Ok(()) };
+        match letter {
+            b'a' => self.producer_group = FieldType::parse(value, "a")?,
+            b'b' => self.topic = FieldType::parse(value, "b")?,
+            b'c' => self.default_topic = FieldType::parse(value, "c")?,
+            b'd' => self.default_topic_queue_nums = FieldType::parse(value, "d")?,
+            b'e' => self.queue_id = FieldType::parse(value, "e")?,
+            b'f' => self.sys_flag = FieldType::parse(value, "f")?,
+            b'g' => self.born_timestamp = FieldType::parse(value, "g")?,
+            b'h' => self.flag = FieldType::parse(value, "h")?,
+            b'i' => self.properties = FieldType::parse(value, "i")?,
+            b'j' => self.reconsume_times = FieldType::parse(value, "j")?,
+            b'k' => self.unit_mode = FieldType::parse(value, "k")?,
+            b'l' => self.max_reconsume_times = FieldType::parse(value, "l")?,
+            b'm' => self.batch = FieldType::parse(value, "m")?,
+            b'n' => self.bname = FieldType::parse(value, "n")?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn whole(self) -> Result<SendMessageRequest<'a>, FieldError> {
+        Ok(SendMessageRequest {
+            producer_group: self.producer_group.ok_or(FieldError::Missing("a"))?,
+            topic: self.topic.ok_or(FieldError::Missing("b"))?,
+            default_topic: self.default_topic.ok_or(FieldError::Missing("c"))?,
+            default_topic_queue_nums: self
+                .default_topic_queue_nums
+                .ok_or(FieldError::Missing("d"))?,
+            queue_id: self.queue_id.ok_or(FieldError::Missing("e"))?,
+            sys_flag: self.sys_flag.ok_or(FieldError::Missing("f"))?,
+            born_timestamp: self.born_timestamp.ok_or(FieldError::Missing("g"))?,
+            flag: self.flag.ok_or(FieldError::Missing("h"))?,
+            properties: self.properties,
+            reconsume_times: self.reconsume_times,
+            unit_mode: self.unit_mode,
+            max_reconsume_times: self.max_reconsume_times,
+            batch: self.batch,
+            bname: self.bname,
+        })
+    }
+}
+
 impl<'a> SendMessageRequest<'a> {
     /// Reads the fields under their names of one letter.
     pub fn decode_short(ext: &ExtFields<'a>) -> Result<Self, FieldError> {
-        let mut producer_group = None;
-        let mut topic = None;
-        let mut default_topic = None;
-        let mut default_topic_queue_nums = None;
-        let mut queue_id = None;
-        let mut sys_flag = None;
-        let mut born_timestamp = None;
-        let mut flag = None;
-        let mut properties = None;
-        let mut reconsume_times = None;
-        let mut unit_mode = None;
-        let mut batch = None;
-        let mut max_reconsume_times = None;
-        let mut bname = None;
-        for (name, value) in ext.raw_fields() {
-            let escaped;
-            let name = match name.plain() {
-                Some(name) => name,
-                None => {
-                    escaped = name.bytes();
-                    &escaped
+        let mut short = Short::default();
+        // The binary form has a loop of its own: it is the one that every send of a fast client goes through.
+        if let Some(entries) = ext.rocketmq_entries() {
+            for (name, value) in entries {
+                short.take(name, RawText::Bytes(value))?;
+            }
+        } else {
+            for (name, value) in ext.raw_fields() {
+                match name.plain() {
+                    Some(name) => short.take(name, value)?,
+                    None => short.take(&name.bytes(), value)?,
                 }
-            };
-            let &[letter] = name else { continue };
-            match letter {
-                b'a' => producer_group = FieldType::parse(value, "a")?,
-                b'b' => topic = FieldType::parse(value, "b")?,
-                b'c' => default_topic = FieldType::parse(value, "c")?,
-                b'd' => default_topic_queue_nums = FieldType::parse(value, "d")?,
-                b'e' => queue_id = FieldType::parse(value, "e")?,
-                b'f' => sys_flag = FieldType::parse(value, "f")?,
-                b'g' => born_timestamp = FieldType::parse(value, "g")?,
-                b'h' => flag = FieldType::parse(value, "h")?,
-                b'i' => properties = FieldType::parse(value, "i")?,
-                b'j' => reconsume_times = FieldType::parse(value, "j")?,
-                b'k' => unit_mode = FieldType::parse(value, "k")?,
-                b'l' => max_reconsume_times = FieldType::parse(value, "l")?,
-                b'm' => batch = FieldType::parse(value, "m")?,
-                b'n' => bname = FieldType::parse(value, "n")?,
-                _ => {}
             }
         }
-        Ok(Self {
-            producer_group: producer_group.ok_or(FieldError::Missing("a"))?,
-            topic: topic.ok_or(FieldError::Missing("b"))?,
-            default_topic: default_topic.ok_or(FieldError::Missing("c"))?,
-            default_topic_queue_nums: default_topic_queue_nums.ok_or(FieldError::Missing("d"))?,
-            queue_id: queue_id.ok_or(FieldError::Missing("e"))?,
-            sys_flag: sys_flag.ok_or(FieldError::Missing("f"))?,
-            born_timestamp: born_timestamp.ok_or(FieldError::Missing("g"))?,
-            flag: flag.ok_or(FieldError::Missing("h"))?,
-            properties,
-            reconsume_times,
-            unit_mode,
-            batch,
-            max_reconsume_times,
-            bname,
-        })
+        short.whole()
     }
 
     /// Writes the fields under their names of one letter.
