@@ -20,6 +20,10 @@ const PREPARE_BYTES: u64 = 256 << 10;
 const PREPARE_LATE_BYTES: u64 = 1 << 20;
 /// Between two writes of a preparing that is not late.
 const PREPARE_WAIT_MS: u64 = 4;
+/// Between two slices of sealing, so that each commit does not wait for one.
+const SEAL_WAIT_MS: u64 = 1;
+/// While more full segments than this wait for their index, sealing waits for nothing.
+const MOST_UNSEALED: usize = 2;
 /// After running out of space, the next try is not before this.
 const RETRY_MS: i64 = 1000;
 /// How often the space of the file system is looked at.
@@ -66,6 +70,7 @@ enum Work {
     },
     Checkpoint(Box<Checkpoint>),
     Seal {
+        pause_ms: u64,
         log_id: u64,
         segment: Position,
         len: u64,
@@ -125,13 +130,14 @@ impl Job {
                 result: checkpoint.write(io).await,
             },
             Work::Seal {
+                pause_ms,
                 log_id,
                 segment,
                 len,
                 end,
                 holes,
             } => {
-                let sealed = seal(io, log_id, segment, len, end, &holes).await;
+                let sealed = seal(io, log_id, segment, len, end, &holes, pause_ms).await;
                 Done::Seal(sealed.map(Box::new))
             }
             Work::Remove(names) => Done::Remove(remove(io, &names).await),
@@ -325,8 +331,16 @@ impl Log {
         if segment.end > self.durable {
             return None;
         }
+        let unsealed = self.segments.list.iter().rev().skip(1);
+        let unsealed = unsealed.take_while(|segment| segment.index.is_none());
+        let pause_ms = if unsealed.count() > MOST_UNSEALED {
+            0
+        } else {
+            SEAL_WAIT_MS
+        };
         self.work.sealing = Some(segment.start);
         Some(Work::Seal {
+            pause_ms,
             log_id: self.log_id,
             segment: segment.start,
             len: segment.len,

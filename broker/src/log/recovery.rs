@@ -338,7 +338,7 @@ impl<I: Io> Recovery<'_, I> {
         self.report.rebuilt += 1;
         let end = self.end_of(segment).await?;
         let (log_id, holes) = (self.log.log_id, &self.log.holes);
-        seal(self.io, log_id, segment.start, segment.len, end, holes)
+        seal(self.io, log_id, segment.start, segment.len, end, holes, 0)
             .await
             .map_err(|error| match error {
                 SealError::Io(error) => OpenError::Io(error),

@@ -18,7 +18,7 @@ use std::rc::Rc;
 /// Where an index is built; an interrupted building leaves this name behind.
 pub(super) const SEAL_NAME: &str = "index.tmp";
 /// Bytes that are read at once: what is done with them is one slice of the core's time.
-const WINDOW_BYTES: u64 = 256 << 10;
+const WINDOW_BYTES: u64 = 512 << 10;
 /// Keys are sorted in so many parts, to keep slices of the core's time short.
 const KEY_PARTS: usize = 256;
 /// After sorting more than so many, others get their turn.
@@ -41,7 +41,7 @@ impl From<IoError> for SealError {
 }
 
 /// Reads the groups of a full segment, the last of which ends at `end`, and writes their index. What lies in `holes` is
-/// passed over.
+/// passed over. Between slices of the core's time it waits for `pause_ms`.
 pub(super) async fn seal<I: Io>(
     io: &I,
     log_id: u64,
@@ -49,6 +49,7 @@ pub(super) async fn seal<I: Io>(
     len: u64,
     end: Position,
     holes: &[Hole],
+    pause_ms: u64,
 ) -> Result<Meta, SealError> {
     let mut reader = SegmentReader::open(io, segment, len, WINDOW_BYTES).await?;
     let mut building = Building::new(segment, len);
@@ -76,7 +77,7 @@ pub(super) async fn seal<I: Io>(
             .map_err(SealError::Damaged)?;
         if (at - segment) / WINDOW_BYTES != window {
             window = (at - segment) / WINDOW_BYTES;
-            io.pause(0).await;
+            io.pause(pause_ms).await;
         }
     }
     building.finish(io, log_id).await
