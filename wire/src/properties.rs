@@ -114,6 +114,11 @@ impl<'a> Properties<'a> {
         Self::from_plain(text)
     }
 
+    /// The length of the text, as it was received.
+    pub fn raw_len(&self) -> usize {
+        self.text.raw().len()
+    }
+
     /// Name and value of every pair, in order.
     pub fn iter(&self) -> Iter<'a> {
         Iter {

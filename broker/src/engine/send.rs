@@ -225,14 +225,17 @@ impl Engine {
             let message = message
                 .map_err(|error| Refusal::new(response::MESSAGE_ILLEGAL, error.to_string()))?;
             let new = batched(header, target, born_host, &message);
-            bytes += self.layout(&new)?.total_len();
+            bytes += self.layout_at_most(&new)?.total_len();
             count += 1;
         }
         turn.log.reserve(bytes, count)?;
         let mut ids = String::with_capacity(count * 33);
         let (mut first_offset, mut end): (i64, Position) = (0, 0);
         for (index, message) in batch::messages(req.frame.body).flatten().enumerate() {
-            let stored = self.store(turn, &batched(header, target, born_host, &message))?;
+            let mut new = batched(header, target, born_host, &message);
+            let tags = new.properties.received.get(property::TAGS);
+            new.tags = tags.map(|tags| tags.to_str());
+            let stored = self.store(turn, &new)?;
             if index == 0 {
                 first_offset = stored.queue_offset;
             } else {
@@ -383,6 +386,7 @@ impl Engine {
     }
 }
 
+/// A message of a batch, its tags not looked for.
 fn batched<'a>(
     header: &SendMessageRequest<'_>,
     target: &'a Target<'_>,
@@ -394,7 +398,7 @@ fn batched<'a>(
         topic: &target.topic,
         queue_id: target.queue_id,
         queue: target.queue,
-        tags: received.get(property::TAGS).map(|tags| tags.to_str()),
+        tags: None,
         flag: message.flag,
         sys_flag: header.sys_flag & !sys_flag::TRANSACTION_MASK,
         born_timestamp: header.born_timestamp,
