@@ -55,10 +55,7 @@ impl Engine {
 
     /// A layout that is at most one byte longer than the message's own, for who looks at many: the properties are only
     /// gone through where they may be too long.
-    pub(super) fn layout_at_most(
-        &self,
-        message: &NewMessage<'_>,
-    ) -> Result<RecordLayout, Refusal> {
+    pub(super) fn layout_at_most(&self, message: &NewMessage<'_>) -> Result<RecordLayout, Refusal> {
         debug_assert!(message.properties.append.is_empty() && message.properties.ready.is_empty());
         self.layout_with(message, message.properties.received.raw_len() + 1)
             .or_else(|_| self.layout(message))

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 const LINGER: Duration = Duration::from_millis(1);
 
 /// See [`Parker::set_share_every`].
-const SHARE_EVERY: Duration = Duration::from_micros(500);
+const SHARE_EVERY: Duration = Duration::from_micros(250);
 
 /// Puts the host's task to sleep. Belongs to one [`Ring`].
 pub struct Parker {
@@ -80,7 +80,7 @@ impl Parker {
         self.spin = spin;
     }
 
-    /// How often a busy host lets the executor's other tasks run ([`Parker::share`]): every 500 us unless told.
+    /// How often a busy host lets the executor's other tasks run ([`Parker::share`]): every 250 us unless told.
     pub fn set_share_every(&mut self, every: Duration) {
         self.share_every = every;
     }

@@ -36,7 +36,9 @@ use corelane_wire::body::TopicRouteData;
 /// How long a shard that was told to stop waits for its clients to take what is queued for them.
 const DRAIN_WAIT_MS: i64 = 3_000;
 /// How often the network plane looks for idle and stalled connections, in milliseconds.
-const NET_TICK_MS: i64 = 500;
+const NET_TICK_MS: i64 = 100;
+/// How long a shard that opens its log sleeps at most before it looks whether there is something to do.
+const OPENING_WAIT: Duration = Duration::from_millis(20);
 /// How long an idle turn waits in the ring at most while tasks of the executor are under way.
 const BUSY_LINGER: Duration = Duration::from_micros(100);
 
@@ -279,7 +281,7 @@ impl Opening<'_> {
             }
             self.disk.submit(self.ring);
             self.parker
-                .park(self.ring, None)
+                .park(self.ring, Some(OPENING_WAIT))
                 .await
                 .map_err(ShardError::Ring)?;
         };

@@ -20,7 +20,7 @@ use crate::nameserver::service::{self, NameServerError, NameServerHandle};
 use crate::ring::{Ring, RingError};
 
 /// How long a busy shard keeps the executor at most from its own timers and files, which background work waits for.
-const EXECUTOR_TURN: Duration = Duration::from_millis(1);
+const EXECUTOR_TURN: Duration = Duration::from_micros(250);
 /// Locked memory that the executor of a shard asks for, in KiB.
 const MEMLOCK_KIB: u64 = 512;
 

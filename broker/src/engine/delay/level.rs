@@ -62,10 +62,9 @@ impl Engine {
             queue: turn.log.queue(SCHEDULE_TOPIC, index as i32),
             tags: message.tags.clone(),
             properties: Edit {
-                ready: "",
-                received: message.properties.received,
                 without: &without,
                 append: &append,
+                ..message.properties
             },
             ..*message
         };

@@ -47,11 +47,11 @@ impl Engine {
             (property::REAL_TOPIC, message.topic),
             (property::REAL_QID, &*real_queue),
         ]);
+        let without = [message.properties.without, &NOT_IN_A_HALF_MESSAGE].concat();
         let properties = Edit {
-            ready: "",
-            received: message.properties.received,
-            without: &NOT_IN_A_HALF_MESSAGE,
+            without: &without,
             append: &append,
+            ..message.properties
         };
         let half = NewMessage {
             topic: HALF_TOPIC,
