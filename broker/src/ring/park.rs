@@ -31,6 +31,9 @@ const LINGER: Duration = Duration::from_millis(1);
 /// See [`Parker::set_share_every`].
 const SHARE_EVERY: Duration = Duration::from_micros(250);
 
+/// Long enough for nothing to run.
+const A_MOMENT: Duration = Duration::from_micros(1);
+
 /// Puts the host's task to sleep. Belongs to one [`Ring`].
 pub struct Parker {
     waker: Waker,
@@ -39,6 +42,7 @@ pub struct Parker {
     linger: Duration,
     share_every: Duration,
     shared: Instant,
+    tasks_under_way: bool,
     /// Cancelled when dropped.
     _reader: glommio::Task<()>,
 }
@@ -65,6 +69,7 @@ impl Parker {
             linger: LINGER,
             share_every: SHARE_EVERY,
             shared: Instant::now(),
+            tasks_under_way: false,
             _reader: reader,
         })
     }
@@ -85,11 +90,22 @@ impl Parker {
         self.share_every = every;
     }
 
+    /// Whether tasks of the executor are under way that wait for its own timers or files. A busy executor looks at those
+    /// only when nothing can run, so the host then sleeps for a moment instead of only letting others run.
+    pub fn set_tasks_under_way(&mut self, under_way: bool) {
+        self.tasks_under_way = under_way;
+    }
+
     /// Lets other tasks of the executor run if that is due. To be called in every turn that does not park.
     pub async fn share(&mut self) {
         let now = Instant::now();
-        if now.duration_since(self.shared) >= self.share_every {
-            self.shared = now;
+        if now.duration_since(self.shared) < self.share_every {
+            return;
+        }
+        self.shared = now;
+        if self.tasks_under_way {
+            Timer::new(A_MOMENT).await;
+        } else {
             glommio::executor().yield_task_queue_now().await;
         }
     }

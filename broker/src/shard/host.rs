@@ -586,6 +586,7 @@ impl Host {
         if self.disk.take_woke_task() {
             glommio::executor().yield_task_queue_now().await;
         }
+        self.parker.set_tasks_under_way(self.tasks_in_flight > 0);
         if self.net.busy() || !self.finished.is_empty() {
             self.parker.share().await;
             return Ok(());

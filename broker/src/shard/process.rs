@@ -8,7 +8,6 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use nix::sys::resource::{Resource, getrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::time::Duration;
 
 use super::directory::{DataDirectory, DirectoryError};
 use super::host::{self, StopHandle};
@@ -19,8 +18,6 @@ use crate::log::{OpenError, Position};
 use crate::nameserver::service::{self, NameServerError, NameServerHandle};
 use crate::ring::{Ring, RingError};
 
-/// How long a busy shard keeps the executor at most from its own timers and files, which background work waits for.
-const EXECUTOR_TURN: Duration = Duration::from_micros(250);
 /// Locked memory that the executor of a shard asks for, in KiB.
 const MEMLOCK_KIB: u64 = 512;
 
@@ -188,9 +185,7 @@ impl Running {
     ) -> Result<(), RunError> {
         let (index, name) = (self.shards.len(), options.name.clone());
         let (go, may_go) = mpsc::channel();
-        let builder = LocalExecutorBuilder::new(Placement::Fixed(options.cpu))
-            .name(&options.name)
-            .preempt_timer(EXECUTOR_TURN);
+        let builder = LocalExecutorBuilder::new(Placement::Fixed(options.cpu)).name(&options.name);
         let shard = name.clone();
         let spawned = builder.spawn(move || async move {
             let (tell_bound, tell_ready) = (tell.clone(), tell.clone());
