@@ -11,7 +11,7 @@
 use super::{Limits, NameServer};
 use crate::net::service::{Service, Stop, serve};
 use crate::net::{CloseReason, ConnId, Handler, Net, NetError, NetLimits, NoParts};
-use crate::ring::{Parker, Ring, RingError, RingOptions};
+use crate::ring::{PREEMPT_TIMER, Parker, Ring, RingError, RingOptions};
 use corelane_wire::Frame;
 use corelane_wire::code::{VERSION, language, response};
 use corelane_wire::frame::{FrameWriter, Head};
@@ -128,6 +128,7 @@ pub fn spawn(options: NameServerOptions) -> Result<NameServerHandle, NameServerE
         .spawn(move || {
             let executor = LocalExecutorBuilder::new(Placement::Unbound)
                 .io_memory(IO_MEMORY_BYTES)
+                .preempt_timer(PREEMPT_TIMER)
                 .make()
                 .map_err(|error| NameServerError::Executor(error.to_string()))?;
             executor.run(run(options, tell))

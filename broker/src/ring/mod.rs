@@ -18,7 +18,7 @@ mod write;
 
 pub use error::RingError;
 pub use kernel::Kernel;
-pub use park::{Parker, RemoteWaker, Waker};
+pub use park::{PREEMPT_TIMER, Parker, RemoteWaker, Waker};
 pub use stable::{NoParts, StableBytes};
 pub use token::{Owner, Token};
 pub use write::{FileWrites, Written};

@@ -31,6 +31,14 @@ const LINGER: Duration = Duration::from_millis(1);
 /// See [`Parker::set_share_every`].
 const SHARE_EVERY: Duration = Duration::from_micros(250);
 
+/// The preempt timer for every executor whose task parks: never, for all that we do. A busy host lets the executor look at its own
+/// events itself ([`Parker::share`]). Where this timer ends before the executor of glommio 0.12 has begun to run its queues,
+/// because the thread did not get its core for so long, it takes that for nothing to run and sleeps, and nothing wakes it.
+pub const PREEMPT_TIMER: Duration = Duration::from_secs(3600);
+
+/// How often a busy host lets the executor look at its own events though nothing is known to wait for them.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// Long enough for nothing to run.
 const A_MOMENT: Duration = Duration::from_micros(1);
 
@@ -42,6 +50,8 @@ pub struct Parker {
     linger: Duration,
     share_every: Duration,
     shared: Instant,
+    /// When the executor could last look at its own events.
+    looked: Instant,
     tasks_under_way: bool,
     /// Cancelled when dropped.
     _reader: glommio::Task<()>,
@@ -69,6 +79,7 @@ impl Parker {
             linger: LINGER,
             share_every: SHARE_EVERY,
             shared: Instant::now(),
+            looked: Instant::now(),
             tasks_under_way: false,
             _reader: reader,
         })
@@ -91,7 +102,8 @@ impl Parker {
     }
 
     /// Whether tasks of the executor are under way that wait for its own timers or files. A busy executor looks at those
-    /// only when nothing can run, so the host then sleeps for a moment instead of only letting others run.
+    /// only when nothing can run, so the host then sleeps for a moment instead of only letting others run. Without such
+    /// tasks it does so now and then.
     pub fn set_tasks_under_way(&mut self, under_way: bool) {
         self.tasks_under_way = under_way;
     }
@@ -103,7 +115,8 @@ impl Parker {
             return;
         }
         self.shared = now;
-        if self.tasks_under_way {
+        if self.tasks_under_way || now.duration_since(self.looked) >= LOOK_EVERY {
+            self.looked = now;
             Timer::new(A_MOMENT).await;
         } else {
             glommio::executor().yield_task_queue_now().await;
@@ -140,6 +153,7 @@ impl Parker {
             self.sleep(deadline.map(|left| left.saturating_sub(linger)))
                 .await;
             self.shared = Instant::now();
+            self.looked = self.shared;
         }
         ring.stop_listening();
         Ok(())
