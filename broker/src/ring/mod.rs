@@ -14,14 +14,12 @@ mod kernel;
 mod park;
 mod stable;
 mod token;
-mod write;
 
 pub use error::RingError;
 pub use kernel::Kernel;
 pub use park::{PREEMPT_TIMER, Parker, RemoteWaker, Waker};
 pub use stable::{NoParts, StableBytes};
 pub use token::{Owner, Token};
-pub use write::{FileWrites, Written};
 
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, squeue};

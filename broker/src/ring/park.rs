@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 /// See [`Parker::set_linger`].
 const LINGER: Duration = Duration::from_millis(1);
 
-/// See [`Parker::set_share_every`].
+/// How often a busy host lets the executor's other tasks run.
 const SHARE_EVERY: Duration = Duration::from_micros(250);
 
 /// The preempt timer for every executor whose task parks: never, for all that we do. A busy host lets the executor look at its own
@@ -48,7 +48,6 @@ pub struct Parker {
     event: Arc<OwnedFd>,
     spin: Duration,
     linger: Duration,
-    share_every: Duration,
     shared: Instant,
     /// When the executor could last look at its own events.
     looked: Instant,
@@ -77,7 +76,6 @@ impl Parker {
             event: ring.event.clone(),
             spin: Duration::ZERO,
             linger: LINGER,
-            share_every: SHARE_EVERY,
             shared: Instant::now(),
             looked: Instant::now(),
             tasks_under_way: false,
@@ -85,8 +83,8 @@ impl Parker {
         })
     }
 
-    /// How long a park waits in the ring before it sleeps in the executor: 1 ms unless told. Zero while other tasks of the
-    /// executor wait for something of their own (a read, a timer) that must not be late.
+    /// How long a park waits in the ring before it sleeps in the executor: 1 ms unless told. Less while other tasks of the
+    /// executor wait for something of their own (a read, a timer): they are late by as much.
     pub fn set_linger(&mut self, linger: Duration) {
         self.linger = linger;
     }
@@ -94,11 +92,6 @@ impl Parker {
     /// How long a park looks for completions before it sleeps at all: not unless told. For a core that is the shard's alone.
     pub fn set_spin(&mut self, spin: Duration) {
         self.spin = spin;
-    }
-
-    /// How often a busy host lets the executor's other tasks run ([`Parker::share`]): every 250 us unless told.
-    pub fn set_share_every(&mut self, every: Duration) {
-        self.share_every = every;
     }
 
     /// Whether tasks of the executor are under way that wait for its own timers or files. A busy executor looks at those
@@ -111,7 +104,7 @@ impl Parker {
     /// Lets other tasks of the executor run if that is due. To be called in every turn that does not park.
     pub async fn share(&mut self) {
         let now = Instant::now();
-        if now.duration_since(self.shared) < self.share_every {
+        if now.duration_since(self.shared) < SHARE_EVERY {
             return;
         }
         self.shared = now;
