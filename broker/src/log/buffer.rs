@@ -5,7 +5,7 @@
 //! group that is not sealed yet; views are only made of bytes below `written` and never of an unsealed header.
 //! All `unsafe` of the log is in this file.
 
-use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
@@ -13,9 +13,6 @@ use std::rc::Rc;
 
 /// Alignment of all buffers: what O_DIRECT may ask for.
 pub const BUFFER_ALIGN: usize = 4096;
-
-/// What the kernel maps as one where it is asked to.
-const LARGE_PAGE_BYTES: usize = 2 << 20;
 
 /// A fixed stretch of zeroed, aligned memory.
 struct Memory {
@@ -26,9 +23,6 @@ struct Memory {
 impl Memory {
     fn zeroed(len: usize) -> Self {
         let layout = Self::layout(len);
-        if layout.align() > BUFFER_ALIGN {
-            return Self::zeroed_in_large_pages(len, layout);
-        }
         // SAFETY: the layout's size is at least BUFFER_ALIGN, so not zero.
         let start = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(start) else {
@@ -37,28 +31,9 @@ impl Memory {
         Self { start, len }
     }
 
-    /// Large pages spare the kernel the look at each small one with every write from the buffer.
-    fn zeroed_in_large_pages(len: usize, layout: Layout) -> Self {
-        // SAFETY: the layout's size is not zero.
-        let start = unsafe { alloc(layout) };
-        let Some(start) = NonNull::new(start) else {
-            handle_alloc_error(layout)
-        };
-        // SAFETY: the range was just allocated, and the advice changes no byte of it. Where the kernel does not take it the
-        // pages are small.
-        unsafe { libc::madvise(start.as_ptr().cast(), layout.size(), libc::MADV_HUGEPAGE) };
-        // SAFETY: as long as the layout says, and nobody else's.
-        unsafe { start.as_ptr().write_bytes(0, layout.size()) };
-        Self { start, len }
-    }
-
     fn layout(len: usize) -> Layout {
         let size = len.next_multiple_of(BUFFER_ALIGN).max(BUFFER_ALIGN);
-        let align = match size {
-            LARGE_PAGE_BYTES.. if size.is_multiple_of(LARGE_PAGE_BYTES) => LARGE_PAGE_BYTES,
-            _ => BUFFER_ALIGN,
-        };
-        match Layout::from_size_align(size, align) {
+        match Layout::from_size_align(size, BUFFER_ALIGN) {
             Ok(layout) => layout,
             Err(_) => panic!("a buffer of {len} bytes"),
         }

@@ -33,17 +33,13 @@ impl Region {
         // SAFETY: a new mapping that overlaps nothing.
         let start = unsafe { libc::mmap(ptr::null_mut(), len, access, kind, -1, 0) };
         match NonNull::new(start.cast::<u8>()) {
-            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => {
-                // SAFETY: advice on the mapping that was just made; where the kernel does not take it pages are small.
-                unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
-                Ok(Self {
-                    start,
-                    len,
-                    buffers_at,
-                    buffer_bytes,
-                    count,
-                })
-            }
+            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => Ok(Self {
+                start,
+                len,
+                buffers_at,
+                buffer_bytes,
+                count,
+            }),
             _ => Err(io::Error::last_os_error()),
         }
     }
