@@ -235,10 +235,18 @@ fn find_quote_or_backslash(bytes: &[u8], mut at: usize) -> usize {
     at.min(bytes.len())
 }
 
+/// One in every byte.
+const LOW: u64 = 0x0101_0101_0101_0101;
+
 /// The high bit of every byte of `word` that equals `byte`; bits above the lowest such byte may be wrong.
 #[inline]
 pub(crate) fn bytes_equal(word: u64, byte: u8) -> u64 {
-    const LOW: u64 = 0x0101_0101_0101_0101;
     let diff = word ^ (LOW * u64::from(byte));
     diff.wrapping_sub(LOW) & !diff & (LOW << 7)
+}
+
+/// Not zero where a byte of the word is a control character; the lowest that is marked is the first of them.
+#[inline]
+pub(crate) fn bytes_below_blank(word: u64) -> u64 {
+    word.wrapping_sub(LOW * 0x20) & !word & (LOW << 7)
 }

@@ -2,7 +2,7 @@
 
 use crate::code;
 use crate::frame::Serialization;
-use crate::scan::bytes_equal;
+use crate::scan::{bytes_below_blank, bytes_equal};
 use crate::text::Text;
 
 /// The length of a header has 24 bits.
@@ -255,18 +255,13 @@ pub(crate) fn push_escaped(out: &mut Vec<u8>, value: &str) {
 
 /// How many bytes at the start are in words of eight that hold nothing to escape.
 fn plain_words(bytes: &[u8]) -> usize {
-    let to_escape = |word| below_blank(word) | bytes_equal(word, b'"') | bytes_equal(word, b'\\');
+    let to_escape =
+        |word| bytes_below_blank(word) | bytes_equal(word, b'"') | bytes_equal(word, b'\\');
     let (words, _) = bytes.as_chunks::<8>();
     let plain = words
         .iter()
         .take_while(|word| to_escape(u64::from_le_bytes(**word)) == 0);
     plain.count() * 8
-}
-
-/// Not zero where a byte of the word is a control character.
-fn below_blank(word: u64) -> u64 {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    word.wrapping_sub(EACH * 0x20) & !word & (EACH << 7)
 }
 
 /// `value` in decimal, at the end of `digits`.

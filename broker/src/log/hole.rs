@@ -11,7 +11,7 @@ use super::checkpoint::Checkpoint;
 use super::segment::{FileId, Segment, SegmentId};
 use super::walk::LogFiles;
 use super::{Io, OpenError, Position};
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 
 /// Damage that is passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,14 +78,7 @@ pub(super) async fn skip_damage<I: Io>(
     position: Position,
 ) -> Result<Hole, OpenError> {
     let files = LogFiles::read(io).await?;
-    let mut segments = Vec::new();
-    for at in 0..files.segments.len() {
-        segments.push(
-            files
-                .walk(io, at, &mut |_| ControlFlow::Continue(()))
-                .await?,
-        );
-    }
+    let segments = files.walk_all(io).await?;
     let report = files.judge(&segments);
     let damage = report
         .damage

@@ -5,7 +5,7 @@ use super::hole::{Hole, hole_at, outside};
 use super::segment::{FileId, SegmentId};
 use super::walk::{LogFiles, SegmentReport};
 use super::{Io, IoError, Position};
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 
 const NO_GROUP: &str = "there is no sound group where one was acknowledged";
 
@@ -205,14 +205,7 @@ fn joined(ranges: impl Iterator<Item = Range<Position>>) -> Vec<Range<Position>>
 /// Checks a whole log, one segment after the other.
 pub async fn verify<I: Io>(io: &I) -> Result<VerifyReport, IoError> {
     let files = LogFiles::read(io).await?;
-    let mut segments = Vec::new();
-    for at in 0..files.segments.len() {
-        segments.push(
-            files
-                .walk(io, at, &mut |_| ControlFlow::Continue(()))
-                .await?,
-        );
-    }
+    let segments = files.walk_all(io).await?;
     let mut report = files.judge(&segments);
     for (at, (segment, len)) in files.segments.iter().enumerate() {
         if files.indexes.contains(segment) {

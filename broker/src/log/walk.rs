@@ -153,6 +153,16 @@ impl LogFiles {
         Ok(follows.filter(|follows| (self.segments[at].0.0..=next.0).contains(follows)))
     }
 
+    /// Goes through all segments to their ends.
+    pub async fn walk_all<I: Io>(&self, io: &I) -> Result<Vec<SegmentReport>, IoError> {
+        let mut reports = Vec::new();
+        for at in 0..self.segments.len() {
+            let mut on = |_: Found<'_>| ControlFlow::Continue(());
+            reports.push(self.walk(io, at, &mut on).await?);
+        }
+        Ok(reports)
+    }
+
     /// Goes through a segment, the `at`-th one, until `visit` ends it; then the report is of what came before.
     pub async fn walk<I: Io>(
         &self,
