@@ -283,32 +283,24 @@ mod tests {
             reset(&mut host, connection, &no_queue).code,
             response::SYSTEM_ERROR
         );
-        let fields = [
-            ("group", "g"),
-            ("topic", "none"),
-            ("timestamp", "0"),
-            ("isForce", "true"),
-        ];
-        let reply = host.request(
-            connection,
-            request::INVOKE_BROKER_TO_RESET_OFFSET,
-            &fields,
-            &[],
-        );
-        assert_eq!(reply.code, response::TOPIC_NOT_EXIST);
-        let fields = [
-            ("group", "none"),
-            ("topic", "t"),
-            ("timestamp", "0"),
-            ("isForce", "true"),
-        ];
-        let reply = host.request(
-            connection,
-            request::INVOKE_BROKER_TO_RESET_OFFSET,
-            &fields,
-            &[],
-        );
-        assert_eq!(reply.code, response::SUBSCRIPTION_GROUP_NOT_EXIST);
+        for (group, topic, code) in [
+            ("g", "none", response::TOPIC_NOT_EXIST),
+            ("none", "t", response::SUBSCRIPTION_GROUP_NOT_EXIST),
+        ] {
+            let fields = [
+                ("group", group),
+                ("topic", topic),
+                ("timestamp", "0"),
+                ("isForce", "true"),
+            ];
+            let reply = host.request(
+                connection,
+                request::INVOKE_BROKER_TO_RESET_OFFSET,
+                &fields,
+                &[],
+            );
+            assert_eq!(reply.code, code);
+        }
         // To the end.
         let reply = reset(&mut host, connection, &[("timestamp", "-1")]);
         assert_eq!(reply.code, response::SUCCESS);

@@ -133,3 +133,51 @@ pub(super) fn properties_too_long() -> Refusal {
         format!("the properties of a message have at most {MAX_PROPERTIES_BYTES} bytes"),
     )
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use corelane_wire::batch::{self, BatchMessage};
+    use corelane_wire::code::{request, response};
+
+    use super::*;
+    use crate::sim::test_host::{TestHost, settings, small_log};
+
+    #[test]
+    fn a_batch_takes_properties_as_long_as_a_record_can_hold() {
+        let mut host = TestHost::start(1, settings(), small_log());
+        let connection = host.connect();
+        assert_eq!(host.send(connection, "t", 0, "first", &[]).code, 0);
+        for (closed, code) in [
+            (true, response::SUCCESS),
+            // The end that it lacks is one byte too many.
+            (false, response::MESSAGE_ILLEGAL),
+        ] {
+            let end = if closed { "\x02" } else { "" };
+            let value = "v".repeat(MAX_PROPERTIES_BYTES - 2 - end.len());
+            let properties = format!("n\x01{value}{end}");
+            assert_eq!(properties.len(), MAX_PROPERTIES_BYTES);
+            let message = BatchMessage {
+                flag: 0,
+                body: b"b",
+                properties: &properties,
+            };
+            let mut body = Vec::new();
+            batch::push(&mut body, &message).unwrap();
+            let fields = [
+                ("a", "producers"),
+                ("b", "t"),
+                ("c", "TBW102"),
+                ("d", "4"),
+                ("e", "0"),
+                ("f", "0"),
+                ("g", "1700000000000"),
+                ("h", "0"),
+                ("m", "true"),
+            ];
+            let reply = host.request(connection, request::SEND_BATCH_MESSAGE, &fields, &body);
+            assert_eq!(reply.code, code, "closed: {closed}");
+        }
+        assert_eq!(host.messages("t", 0).len(), 2);
+    }
+}

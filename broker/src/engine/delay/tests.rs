@@ -111,6 +111,14 @@ fn levels_deliver_in_order_and_never_early() {
         assert_eq!(property("REAL_TOPIC"), Some("t"));
         assert_eq!(property("REAL_QID"), Some("1"));
         assert_eq!(property("DELAY"), Some(level.to_string().as_str()));
+        assert_eq!(
+            (
+                property("MSG_REGION"),
+                property("TRACE_ON"),
+                property("CLUSTER").is_some()
+            ),
+            (Some("DefaultRegion"), Some("true"), true)
+        );
     }
 }
 

@@ -226,6 +226,14 @@ fn a_commit_is_delivered_a_rollback_is_not_and_unknown_changes_nothing() {
     );
     assert_eq!(property("TRANSACTION_CHECK_TIMES"), None);
     assert_eq!(
+        (
+            property("MSG_REGION"),
+            property("TRACE_ON"),
+            property("CLUSTER").is_some()
+        ),
+        (Some("DefaultRegion"), Some("true"), true)
+    );
+    assert_eq!(
         (property("__transactionId__"), property("TRAN_MSG")),
         (Some("key-committed"), Some("true"))
     );
