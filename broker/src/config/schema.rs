@@ -170,7 +170,7 @@ schema! {
         flush: Flush = Flush::Sync, Rule::OneOf(&["sync", "async"]), AtRestart, "flushDiskType";
         /// With flush = async: the longest time that an answered message stays unwritten.
         flush_interval_ms: u64 = 200, ms(1, 60_000), AtRestart, "flushIntervalCommitLog";
-        /// The size of one file of the log. Files are written ahead of time, so so much is used from the start.
+        /// The size of one file of the log. Two are written ahead of time, so up to three times as much is used soon.
         segment_bytes: u64 = GIB, blocks(MIB, 64 * GIB), AtRestart, "mappedFileSizeCommitLog",
             "mapedFileSizeCommitLog";
         /// The size of one buffer that gathers messages on their way to the disk.

@@ -532,3 +532,17 @@ impl Log {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn preparing_is_late_where_it_would_not_be_over_before_five_eighths() {
+        assert!(!Pace::Filled(0).is_late(0, 800));
+        assert!(Pace::Filled(1).is_late(0, 800));
+        assert!(Pace::Filled(50).is_late(639, 800));
+        assert!(!Pace::Filled(50).is_late(640, 800));
+        assert!(Pace::Filled(63).is_late(800, 800) && Pace::Now.is_late(799, 800));
+    }
+}

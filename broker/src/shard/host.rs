@@ -399,7 +399,10 @@ impl Host {
             self.ring.turn().map_err(ShardError::Ring)?;
             match self.commit.timed(|| self.disk.write_group_now(write)) {
                 Ok(written) => self.finished.push(written),
-                Err(write) => self.disk.write_group(write),
+                Err(write) => {
+                    quiet = false;
+                    self.disk.write_group(write);
+                }
             }
         }
         self.commit.let_writes_end(self.disk.groups_in_flight() > 0);
