@@ -2,6 +2,7 @@
 //! process.
 
 use std::net::TcpListener;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const FIRST: u16 = 12_000;
 const BLOCK: u16 = 100;
@@ -11,6 +12,16 @@ const BLOCKS: u16 = 200;
 const STRIDE: u16 = 10;
 /// The most shards that a block has room for.
 const SHARDS: u16 = 8;
+
+/// Held while ports are looked at, and while a child process is made: until it runs its own program a child holds every
+/// socket of its parent, also one that the parent only tried a port with.
+static SOCKETS: Mutex<()> = Mutex::new(());
+
+/// Keeps ports from being looked at; for whoever makes a child process.
+pub(crate) fn keep_sockets() -> MutexGuard<'static, ()> {
+    // The state behind the lock is the kernel's: a test that panicked has not spoiled it.
+    SOCKETS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A block of ports on 127.0.0.1, free when it was taken.
 #[derive(Debug)]
@@ -22,6 +33,7 @@ pub struct Ports {
 impl Ports {
     /// Takes the next free block.
     pub fn take() -> Self {
+        let _alone = keep_sockets();
         let start = (std::process::id() % u32::from(BLOCKS)) as u16;
         (0..BLOCKS)
             .map(|i| FIRST + (start + i) % BLOCKS * BLOCK)

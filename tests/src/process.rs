@@ -8,6 +8,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use crate::ports;
+
 /// Killed when it is dropped, and when the thread that started it ends: a test's thread, that is. Its standard error goes
 /// to a file.
 #[derive(Debug)]
@@ -33,9 +35,11 @@ impl Process {
         }
         command.stderr(file);
         die_with_parent(&mut command);
+        let sockets = ports::keep_sockets();
         let child = command
             .spawn()
             .unwrap_or_else(|e| panic!("{:?} does not start: {e}", command.get_program()));
+        drop(sockets);
         Self {
             child,
             log: log.to_path_buf(),
