@@ -149,6 +149,12 @@ impl Log {
         }
     }
 
+    /// Bytes that were appended and that no write has been given for.
+    pub fn unissued_bytes(&self) -> u64 {
+        let first = self.window.closed.front();
+        self.open.end - first.map_or(self.open.start, |group| group.start)
+    }
+
     /// Writes in flight, for metrics.
     pub fn writes_in_flight(&self) -> usize {
         self.window.in_flight.len()

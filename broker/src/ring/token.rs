@@ -10,6 +10,8 @@ pub enum Owner {
     Net = 1,
     /// Writes of the log.
     Disk = 2,
+    /// The thread that writes groups.
+    Writer = 3,
 }
 
 /// The `user_data` of an operation.
@@ -40,6 +42,7 @@ impl Token {
         match self.0 >> Self::PAYLOAD_BITS {
             1 => Owner::Net,
             2 => Owner::Disk,
+            3 => Owner::Writer,
             _ => Owner::Nobody,
         }
     }

@@ -130,28 +130,9 @@ impl Disk {
         queue.add_group(write);
     }
 
-    /// Writes a group on this thread, or gives it back when its segment is not open yet.
-    pub fn write_group_now(
-        &self,
-        write: WriteOp,
-    ) -> Result<(WriteId, Result<(), IoError>), WriteOp> {
-        let queue = self.inner.queue.borrow();
-        let Some(file) = queue.segments.get(&write.segment) else {
-            return Err(write);
-        };
-        let vector = libc::iovec {
-            iov_base: write.bytes.as_ptr().cast_mut().cast(),
-            iov_len: write.bytes.len(),
-        };
-        let offset = write.file_offset as libc::off_t;
-        // SAFETY: the vector points to bytes that `write` keeps until the call is over, and the file is open.
-        let written =
-            unsafe { libc::pwritev2(file.as_raw_fd(), &vector, 1, offset, libc::RWF_DSYNC) };
-        let outcome = match usize::try_from(written) {
-            Ok(written) => whole(written, write.bytes.len()),
-            Err(_) => Err(io_error("write a group", std::io::Error::last_os_error())),
-        };
-        Ok((write.id, outcome))
+    /// The file of a segment, if it is open for group writes.
+    pub fn segment(&self, segment: SegmentId) -> Option<Rc<DmaFile>> {
+        self.inner.queue.borrow().segments.get(&segment).cloned()
     }
 
     /// Group writes that were taken and have not ended.
@@ -184,10 +165,7 @@ impl Disk {
         let result = completion.result();
         match &mut operation.bytes {
             Bytes::Group { id, bytes } => {
-                let outcome = match usize::try_from(result) {
-                    Ok(written) => whole(written, bytes.len()),
-                    Err(_) => Err(from_errno("write a group", -result)),
-                };
+                let outcome = outcome(i64::from(result), bytes.len());
                 queue.groups_in_flight -= 1;
                 queue.finished.push((*id, outcome));
                 return;
@@ -473,13 +451,17 @@ fn list(directory: &Path) -> std::io::Result<Vec<(String, u64)>> {
     Ok(files)
 }
 
-/// A group that was not written whole has failed: what is on the disk of it is not known.
-fn whole(written: usize, len: usize) -> Result<(), IoError> {
-    if written == len {
-        return Ok(());
+/// What came of a group write of `len` bytes that gave `result`. A group that was not written whole has failed: what is on
+/// the disk of it is not known.
+pub(super) fn outcome(result: i64, len: usize) -> Result<(), IoError> {
+    match usize::try_from(result) {
+        Ok(written) if written == len => Ok(()),
+        Ok(written) => {
+            let cause = format!("only {written} of {len} bytes were written");
+            Err(failed("write a group", cause))
+        }
+        Err(_) => Err(from_errno("write a group", result.unsigned_abs() as i32)),
     }
-    let cause = format!("only {written} of {len} bytes were written");
-    Err(failed("write a group", cause))
 }
 
 fn failed(op: &str, cause: String) -> IoError {

@@ -18,11 +18,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::commit::Commit;
+use super::commit::{Commit, Way};
 use super::disk::Disk;
 use super::options::{engine_settings, log_options};
 use super::register::{Identity, Registrar, topic_route};
 use super::sink::{LogBytes, Sink};
+use super::writer::{Writer, write_here};
 use super::{ShardError, ShardOptions};
 use crate::engine::settings::Settings;
 use crate::engine::{Connection, Effect, Engine, Now, Turn};
@@ -73,6 +74,8 @@ struct Broker {
     log: Log,
     now: Now,
     effects: Vec<Effect>,
+    /// Requests of this turn.
+    requests: u32,
 }
 
 impl Broker {
@@ -111,6 +114,7 @@ impl Handler<LogBytes> for Broker {
         frame: &[u8],
     ) -> ControlFlow<CloseReason> {
         let connection = Connection(conn.as_u64());
+        self.requests += 1;
         match self.turn(net, |engine, turn| engine.handle(turn, connection, frame)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(CloseReason::Frame(error)),
@@ -133,6 +137,7 @@ struct Host {
     net: Net<LogBytes>,
     disk: Disk,
     commit: Commit,
+    writer: Writer,
     broker: Broker,
     registrar: Registrar,
     events: Events,
@@ -197,6 +202,7 @@ pub async fn run(
         stop: stop.clone(),
         waker: parker.remote_waker(),
     });
+    let writer = Writer::start(&mut ring, parker.remote_waker()).map_err(ShardError::Ring)?;
     let now = clock.now();
     let mut host = Host {
         broker: Broker {
@@ -204,6 +210,7 @@ pub async fn run(
             log,
             now,
             effects: Vec::new(),
+            requests: 0,
         },
         options,
         ring,
@@ -211,7 +218,8 @@ pub async fn run(
         clock,
         net,
         disk,
-        commit: Commit::new(),
+        commit: Commit::default(),
+        writer,
         registrar,
         events: Events::default(),
         writable: Vec::new(),
@@ -360,6 +368,7 @@ impl Host {
                     .net
                     .completion(&mut self.ring, completion, &mut self.broker),
                 Owner::Disk => self.disk.completion(completion),
+                Owner::Writer => self.writer.completion(completion, &mut self.ring),
                 Owner::Nobody => {}
             }
         }
@@ -389,28 +398,39 @@ impl Host {
     /// Hands out the groups that are to be written, last of a turn: a write on this thread keeps nothing waiting that the
     /// turn has brought about.
     fn write_groups(&mut self) -> Result<(), ShardError> {
-        let mut quiet = self.disk.groups_in_flight() == 0;
-        while let Some(write) = self.broker.log.next_write(self.broker.now.wall_ms) {
-            quiet = quiet && self.commit.at_once(write.bytes.len());
-            if !quiet {
-                self.disk.write_group(write);
-                continue;
+        let requests = std::mem::take(&mut self.broker.requests);
+        loop {
+            let (log, in_ring) = (&mut self.broker.log, self.disk.groups_in_flight());
+            let began = self.writer.began();
+            let way = self
+                .commit
+                .way(log.unissued_bytes(), began, requests, in_ring);
+            if way == Way::Later {
+                break;
             }
-            self.ring.turn().map_err(ShardError::Ring)?;
-            match self.commit.timed(|| self.disk.write_group_now(write)) {
-                Ok(written) => self.finished.push(written),
-                Err(write) => {
-                    quiet = false;
-                    self.disk.write_group(write);
+            let Some(write) = log.next_write(self.broker.now.wall_ms) else {
+                break;
+            };
+            match (way, self.disk.segment(write.segment)) {
+                (Way::Here, Some(file)) => {
+                    self.ring.turn().map_err(ShardError::Ring)?;
+                    let written = self.commit.timed(|| write_here(&file, &write));
+                    self.finished.push((write.id, written));
                 }
+                (Way::Writer, Some(file)) => {
+                    self.writer
+                        .write(write.id, file, write.file_offset, write.bytes);
+                }
+                _ => self.disk.write_group(write),
             }
         }
-        self.commit.let_writes_end(self.disk.groups_in_flight() > 0);
+        self.commit.let_writes_end(self.disk.groups_in_flight());
         Ok(())
     }
 
     fn take_writes(&mut self) {
         self.disk.finished(&mut self.finished);
+        self.finished.extend(self.writer.ended());
         for (id, result) in self.finished.drain(..) {
             if let Err(failure) = self.broker.log.write_done(id, result) {
                 self.failure.get_or_insert(failure);
@@ -614,10 +634,16 @@ impl Host {
         };
         self.parker.set_linger(linger);
         self.disk.submit(&mut self.ring);
-        self.parker
+        if !self.writer.may_sleep() {
+            self.writer.awake();
+            return Ok(());
+        }
+        let parked = self
+            .parker
             .park(&mut self.ring, Some(Duration::from_millis(wait_ms)))
-            .await
-            .map_err(ShardError::Ring)
+            .await;
+        self.writer.awake();
+        parked.map_err(ShardError::Ring)
     }
 
     /// Unregisters, writes down what was accepted, answers it and closes.

@@ -14,6 +14,7 @@ mod place;
 pub mod process;
 mod register;
 mod sink;
+mod writer;
 
 use std::net::SocketAddr;
 use std::time::Duration;
