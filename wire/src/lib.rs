@@ -18,9 +18,11 @@ pub mod record;
 #[cfg(test)]
 mod recorded;
 mod scan;
+mod template;
 pub mod text;
 mod write;
 
 pub use ext::{ExtFields, ExtHeader, FieldError};
 pub use frame::{Frame, FrameError, FrameWriter};
+pub use template::FrameTemplate;
 pub use text::Text;

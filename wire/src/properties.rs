@@ -4,6 +4,10 @@
 //! may be missing. Where a name stands twice the last pair counts. Nothing is allocated, also where the text is still escaped as a
 //! JSON header has it.
 
+mod look;
+
+pub use look::{Looked, look};
+
 use crate::scan::bytes_equal;
 use crate::text::Text;
 

@@ -9,6 +9,8 @@
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
+use crate::scan::bytes_equal;
+
 /// A borrowed header value. `raw` is UTF-8; where `escaped` is set it is the inside of a valid JSON string.
 #[derive(Clone, Copy, Default)]
 pub struct Text<'a> {
@@ -57,12 +59,7 @@ impl<'a> Text<'a> {
             return Cow::Borrowed(self.raw);
         }
         let mut owned = String::with_capacity(self.raw.len());
-        for piece in self.pieces() {
-            match piece {
-                Piece::Run(run) => owned.push_str(run),
-                Piece::Char(c) => owned.push(c),
-            }
-        }
+        self.push_str_to(&mut owned);
         Cow::Owned(owned)
     }
 
@@ -119,6 +116,20 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// Appends the unescaped text.
+    pub fn push_str_to(&self, out: &mut String) {
+        if let Some(plain) = self.as_plain() {
+            out.push_str(plain);
+            return;
+        }
+        for piece in self.pieces() {
+            match piece {
+                Piece::Run(run) => out.push_str(run),
+                Piece::Char(c) => out.push(c),
+            }
+        }
+    }
+
     /// The value in pieces: runs that need no unescaping, and the characters that were escaped.
     fn pieces(&self) -> Pieces<'a> {
         Pieces {
@@ -146,11 +157,7 @@ impl<'a> Iterator for Pieces<'a> {
             return None;
         }
         let run = match self.escaped {
-            true => self
-                .rest
-                .bytes()
-                .position(|b| b == b'\\')
-                .unwrap_or(self.rest.len()),
+            true => find_backslash(self.rest.as_bytes()).unwrap_or(self.rest.len()),
             false => self.rest.len(),
         };
         if run > 0 {
@@ -162,6 +169,22 @@ impl<'a> Iterator for Pieces<'a> {
         self.rest = self.rest.get(len..).unwrap_or_default();
         Some(Piece::Char(c))
     }
+}
+
+#[inline]
+fn find_backslash(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let hits = bytes_equal(u64::from_le_bytes(*chunk), b'\\');
+        if hits != 0 {
+            return Some(at + hits.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..)?;
+    rest.iter()
+        .position(|&byte| byte == b'\\')
+        .map(|offset| at + offset)
 }
 
 /// The character that the escape at the start of `bytes` stands for, and the length of the escape.

@@ -42,7 +42,7 @@ pub struct FrameWriter<'b> {
 
 /// Where the fields stand.
 #[derive(Clone, Copy)]
-enum Fields {
+pub(crate) enum Fields {
     /// JSON; whether the object of the fields is open.
     Json { open: bool },
     /// ROCKETMQ; the place of the word that holds their length.
@@ -73,6 +73,29 @@ impl<'b> FrameWriter<'b> {
         }
     }
 
+    /// Goes on with a frame that begins at `start` and has its head.
+    pub(crate) fn go_on(out: &'b mut Vec<u8>, start: usize, fields: Fields) -> Self {
+        Self {
+            out,
+            start,
+            fields,
+            finished: false,
+        }
+    }
+
+    /// Where the length of the fields stands, in ROCKETMQ.
+    pub(crate) fn len_at(&self) -> Option<usize> {
+        match self.fields {
+            Fields::Rocketmq { len_at } => Some(len_at - self.start),
+            Fields::Json { .. } => None,
+        }
+    }
+
+    /// Leaves the frame as it is, without its end.
+    pub(crate) fn leave_open(mut self) {
+        self.finished = true;
+    }
+
     /// Adds one field. One with which the header would grow above 16 MiB is left out.
     pub fn field(&mut self, name: &str, value: &str) {
         self.text_field(name, Text::plain(value));
@@ -92,6 +115,7 @@ impl<'b> FrameWriter<'b> {
                 self.out.push(b'"');
             }
             Fields::Rocketmq { .. } => {
+                self.out.reserve(6 + name.len() + value.raw().len());
                 self.rocketmq_name(name);
                 if let Some(plain) = value.as_plain() {
                     self.out
@@ -235,9 +259,14 @@ pub(crate) fn push_escaped(out: &mut Vec<u8>, value: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let bytes = value.as_bytes();
     let plain = plain_words(bytes);
+    let is_plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    if bytes[plain..].iter().all(|&byte| is_plain(byte)) {
+        out.extend_from_slice(bytes);
+        return;
+    }
     let mut from = 0;
     for (at, &byte) in bytes.iter().enumerate().skip(plain) {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+        if is_plain(byte) {
             continue;
         }
         out.extend_from_slice(&bytes[from..at]);

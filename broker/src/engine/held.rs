@@ -2,7 +2,7 @@
 //!
 //! An answer is written when its record is appended, while everything that it says is at hand, and is copied to its
 //! connection when the log is durable up to the record's end. Positions grow as records are appended, so the answers lie
-//! in one queue and their bytes in one ring; nothing is allocated for a single answer in steady state.
+//! in one queue and their bytes in one buffer, in order; nothing is allocated for a single answer in steady state.
 
 use std::collections::VecDeque;
 
@@ -28,12 +28,16 @@ struct AwaitingRegistration {
     bytes: Vec<u8>,
 }
 
+/// Bytes of released answers that the buffer may begin with before those that wait are moved to its start.
+const MAX_RELEASED_BYTES: usize = 256 << 10;
+
 /// The answers of one shard that wait.
 #[derive(Default)]
 pub struct HeldReplies {
     queue: VecDeque<Held>,
-    bytes: VecDeque<u8>,
-    scratch: Vec<u8>,
+    /// The answers of `queue`, behind `released` bytes of such as are gone.
+    bytes: Vec<u8>,
+    released: usize,
     registering: Vec<AwaitingRegistration>,
     registered: u64,
     waits: Waits,
@@ -54,10 +58,9 @@ impl HeldReplies {
             self.queue.back().is_none_or(|last| last.end <= end),
             "answers are held in log order"
         );
-        self.scratch.clear();
-        write(&mut self.scratch);
-        self.bytes.extend(&self.scratch);
-        let bytes = self.scratch.len();
+        let before = self.bytes.len();
+        write(&mut self.bytes);
+        let bytes = self.bytes.len() - before;
         self.queue.push_back(Held {
             end,
             connection,
@@ -71,21 +74,22 @@ impl HeldReplies {
     pub fn release(&mut self, durable: Position, mono_ms: i64, out: &mut dyn Output) {
         while let Some(held) = self.queue.pop_front_if(|held| held.end <= durable) {
             self.waits.count(mono_ms - held.since_mono_ms);
+            let answer = &self.bytes[self.released..self.released + held.bytes];
+            self.released += held.bytes;
             if held.registration > self.registered {
                 self.registering.push(AwaitingRegistration {
                     version: held.registration,
                     deadline_mono_ms: mono_ms + REGISTRATION_WAIT_MS,
                     connection: held.connection,
-                    bytes: self.bytes.drain(..held.bytes).collect(),
+                    bytes: answer.to_vec(),
                 });
                 continue;
             }
-            let buffer = out.buffer(held.connection);
-            let (front, back) = self.bytes.as_slices();
-            let first = held.bytes.min(front.len());
-            buffer.extend_from_slice(&front[..first]);
-            buffer.extend_from_slice(&back[..held.bytes - first]);
-            self.bytes.drain(..held.bytes);
+            out.buffer(held.connection).extend_from_slice(answer);
+        }
+        if self.queue.is_empty() || self.released > MAX_RELEASED_BYTES {
+            self.bytes.drain(..self.released);
+            self.released = 0;
         }
     }
 

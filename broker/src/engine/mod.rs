@@ -52,7 +52,7 @@ use std::rc::Rc;
 
 use corelane_wire::code::{request, response};
 use corelane_wire::record::Host;
-use corelane_wire::{Frame, FrameError};
+use corelane_wire::{Frame, FrameError, FrameTemplate};
 
 use crate::log::{Entry, Log, Position, QueueRef, ReadId, Slice};
 use calls::Calls;
@@ -102,6 +102,10 @@ pub struct Engine {
     filter_all: Rc<Filter>,
     /// The properties that every message that is sent gets.
     stamp: Rc<str>,
+    /// What every answer to a send begins with.
+    sent: Rc<FrameTemplate>,
+    /// Room for the properties of a message whose header is JSON.
+    unescaped: String,
     store_host: Host,
     opaque: i32,
     send_round: i32,
@@ -152,6 +156,8 @@ impl Engine {
             waiting_reads: HashMap::new(),
             filter_all: Rc::new(Filter::All),
             stamp: send::stamp(&settings.cluster_name).into(),
+            sent: Rc::new(send::answer()),
+            unescaped: String::new(),
             store_host: Host::from(settings.store_host),
             opaque: 0,
             send_round: -1,

@@ -4,15 +4,17 @@
 //! it is durable; a message that says WAIT=false, and every message under ASYNC_FLUSH, is answered at once.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use corelane_wire::batch;
 use corelane_wire::body::TopicConfig;
-use corelane_wire::code::{perm, request, response, sys_flag};
+use corelane_wire::code::{VERSION, language, perm, request, response, sys_flag};
+use corelane_wire::frame::{Head, Serialization};
 use corelane_wire::header::send::SendMessageRequest;
 use corelane_wire::message_id::{OffsetId, RecallHandle};
-use corelane_wire::properties::{Edit, Properties, name as property};
+use corelane_wire::properties::{Edit, Looked, Properties, look, name as property};
 use corelane_wire::record::Host;
-use corelane_wire::{ExtHeader, Text};
+use corelane_wire::{ExtHeader, FrameTemplate, Text};
 
 use super::delay::{Asked, Due, Taken};
 use super::position::no_topic;
@@ -33,6 +35,69 @@ pub(super) fn stamp(cluster_name: &str) -> String {
     ];
     let pair = |(name, value)| format!("{name}\x01{value}\x02");
     pairs.map(pair).concat()
+}
+
+/// What every answer to a send begins with.
+pub(super) fn answer() -> FrameTemplate {
+    let head = Head {
+        serialization: Serialization::Rocketmq,
+        code: response::SUCCESS,
+        language: language::JAVA,
+        version: VERSION,
+        opaque: 0,
+        flag: 1,
+        remark: None,
+    };
+    FrameTemplate::new(&head, &[("MSG_REGION", REGION), ("TRACE_ON", "true")])
+}
+
+/// Properties of a sent message that are not stored: the broker writes its own, or none.
+const LEFT_OUT: [&str; 4] = [
+    property::POP_CK,
+    property::MSG_REGION,
+    property::TRACE_ON,
+    property::CLUSTER,
+];
+
+/// What the properties of a sent message mean to its broker. Where a name stands twice the last pair counts.
+struct Meaning<'a> {
+    /// As an edit without [`LEFT_OUT`] sees them.
+    looked: Looked,
+    unique_key: Option<&'a str>,
+    wait: Option<&'a str>,
+    tags: Option<&'a str>,
+    transaction: Option<&'a str>,
+    asked: Asked<'a>,
+}
+
+impl<'a> Meaning<'a> {
+    fn of(properties: &'a str) -> Self {
+        let (mut unique_key, mut wait, mut tags, mut transaction) = (None, None, None, None);
+        let mut asked = Asked::default();
+        let looked = look(properties, |name, value| {
+            match name {
+                property::UNIQ_KEY => unique_key = Some(value),
+                property::WAIT => wait = Some(value),
+                property::TAGS => tags = Some(value),
+                property::TRAN_MSG => transaction = Some(value),
+                property::DELAY => asked.level = Some(Text::plain(value)),
+                property::TIMER_DELAY_SEC => asked.delay_secs = Some(Text::plain(value)),
+                property::TIMER_DELAY_MS => asked.delay_ms = Some(Text::plain(value)),
+                property::TIMER_DELIVER_MS => asked.deliver_ms = Some(Text::plain(value)),
+                property::TIMER_OUT_MS => asked.out_ms = Some(Text::plain(value)),
+                _ => return !LEFT_OUT.contains(&name),
+            }
+            true
+        });
+        Self {
+            looked,
+            unique_key,
+            wait,
+            tags,
+            transaction,
+            asked,
+        }
+    }
 }
 
 /// Where a message goes.
@@ -85,41 +150,39 @@ impl Engine {
         header: &SendMessageRequest<'_>,
         target: &Target<'_>,
     ) -> Result<(), Refusal> {
-        let received = header
-            .properties
-            .map_or(Properties::from_plain(""), Properties::from_text);
-        let [
+        // Where the header is JSON the properties are escaped: undone once, everything behind reads plain text.
+        let mut unescaped = std::mem::take(&mut self.unescaped);
+        let properties = header.properties.unwrap_or_default();
+        let properties = properties.as_plain().unwrap_or_else(|| {
+            unescaped.clear();
+            properties.push_str_to(&mut unescaped);
+            &unescaped
+        });
+        let sent = self.send_with(turn, req, header, target, properties);
+        self.unescaped = unescaped;
+        sent
+    }
+
+    fn send_with(
+        &mut self,
+        turn: &mut Turn<'_>,
+        req: &Request<'_>,
+        header: &SendMessageRequest<'_>,
+        target: &Target<'_>,
+        properties: &str,
+    ) -> Result<(), Refusal> {
+        let Meaning {
+            looked,
             unique_key,
             wait,
             tags,
             transaction,
-            level,
-            delay_secs,
-            delay_ms,
-            deliver_ms,
-            out_ms,
-        ] = received.find([
-            property::UNIQ_KEY,
-            property::WAIT,
-            property::TAGS,
-            property::TRAN_MSG,
-            property::DELAY,
-            property::TIMER_DELAY_SEC,
-            property::TIMER_DELAY_MS,
-            property::TIMER_DELIVER_MS,
-            property::TIMER_OUT_MS,
-        ]);
+            asked,
+        } = Meaning::of(properties);
         // What a group sends back was a transaction's once, and is none any more.
         let is_retry = target.dead || header.reconsume_times.is_some_and(|times| times > 0);
-        let is_half = !is_retry
-            && transaction.is_some_and(|value| value.to_str().eq_ignore_ascii_case("true"));
-        let asked = Asked {
-            level,
-            delay_secs,
-            delay_ms,
-            deliver_ms,
-            out_ms,
-        };
+        let is_half =
+            !is_retry && transaction.is_some_and(|value| value.eq_ignore_ascii_case("true"));
         // A transaction knows no delay.
         let due = if target.dead || is_half {
             Due::Now
@@ -127,20 +190,15 @@ impl Engine {
             self.due(turn.now.wall_ms, &asked)?
         };
         let made = unique_key.is_none().then(|| self.new_unique_key());
-        let unique_key = unique_key.unwrap_or(Text::plain(made.as_deref().unwrap_or_default()));
+        let unique_key = unique_key.unwrap_or(made.as_deref().unwrap_or_default());
         let stamp = self.stamp.clone();
         let append = [
             (property::UNIQ_KEY, made.as_deref().unwrap_or_default()),
             (property::DELAY, if target.dead { "-1" } else { "" }),
         ];
         let properties = Edit {
-            received,
-            without: &[
-                property::POP_CK,
-                property::MSG_REGION,
-                property::TRACE_ON,
-                property::CLUSTER,
-            ],
+            received: Properties::from_plain(properties),
+            without: &LEFT_OUT,
             ready: &stamp,
             append: &append,
         };
@@ -148,7 +206,7 @@ impl Engine {
             topic: &target.topic,
             queue_id: target.queue_id,
             queue: target.queue,
-            tags: tags.map(|tags| tags.to_str()),
+            tags: tags.map(Cow::Borrowed),
             flag: header.flag,
             sys_flag: header.sys_flag & !sys_flag::TRANSACTION_MASK,
             born_timestamp: header.born_timestamp,
@@ -158,16 +216,18 @@ impl Engine {
             body: req.frame.body,
             properties,
         };
-        let taken = match is_half {
-            true => {
-                let group = header.producer_group.to_str();
-                let appended = self.store_half(turn, message, &group, &unique_key.to_str())?;
-                Taken {
-                    appended,
-                    timer_out_ms: None,
-                }
-            }
-            false => self.store_due(turn, &message, due)?,
+        let now = |appended| Taken {
+            appended,
+            timer_out_ms: None,
+        };
+        let taken = if is_half {
+            let group = header.producer_group.to_str();
+            now(self.store_half(turn, message, &group, unique_key)?)
+        } else if due == Due::Now && !target.dead {
+            let measured = properties.measure_looked(looked);
+            now(self.store_measured(turn, &message, &measured)?)
+        } else {
+            self.store_due(turn, &message, due)?
         };
         let stored = taken.appended;
         let id = OffsetId {
@@ -184,20 +244,19 @@ impl Engine {
                     broker_name: self.settings.broker_name.clone(),
                     // Behind the rounded time, so that it rounds to that again.
                     deliver_ms: out_ms + 1,
-                    unique_key: unique_key.to_str().into_owned(),
+                    unique_key: unique_key.to_owned(),
                 };
                 handle.encode()
             });
-        let waits = wait.is_none_or(|wait| !wait.to_str().eq_ignore_ascii_case("false"));
+        let waits = wait.is_none_or(|wait| !wait.eq_ignore_ascii_case("false"));
         let queue_id = target.queue_id;
+        let template = Rc::clone(&self.sent);
         self.reply_when_durable(turn, req.to, stored.end, 0, waits, |out| {
-            let mut fields = req.to.write(out, response::SUCCESS, None);
+            let mut fields = template.start(out, req.to.serialization, req.to.opaque);
             fields.field("msgId", id.as_str());
             fields.int_field("queueId", queue_id.into());
             fields.int_field("queueOffset", stored.queue_offset);
-            fields.field("transactionId", &unique_key.to_str());
-            fields.field("MSG_REGION", REGION);
-            fields.field("TRACE_ON", "true");
+            fields.field("transactionId", unique_key);
             if let Some(handle) = &recall_handle {
                 fields.field("recallHandle", handle);
             }
@@ -233,9 +292,14 @@ impl Engine {
         let (mut first_offset, mut end): (i64, Position) = (0, 0);
         for (index, message) in batch::messages(req.frame.body).flatten().enumerate() {
             let mut new = batched(header, target, born_host, &message);
-            let tags = new.properties.received.get(property::TAGS);
-            new.tags = tags.map(|tags| tags.to_str());
-            let stored = self.store(turn, &new)?;
+            let looked = look(message.properties, |name, value| {
+                if name == property::TAGS {
+                    new.tags = Some(Cow::Borrowed(value));
+                }
+                true
+            });
+            let measured = new.properties.measure_looked(looked);
+            let stored = self.store_measured(turn, &new, &measured)?;
             if index == 0 {
                 first_offset = stored.queue_offset;
             } else {
@@ -252,13 +316,12 @@ impl Engine {
             end = stored.end;
         }
         let queue_id = target.queue_id;
+        let template = Rc::clone(&self.sent);
         self.reply_when_durable(turn, req.to, end, 0, true, |out| {
-            let mut fields = req.to.write(out, response::SUCCESS, None);
+            let mut fields = template.start(out, req.to.serialization, req.to.opaque);
             fields.field("msgId", &ids);
             fields.int_field("queueId", queue_id.into());
             fields.int_field("queueOffset", first_offset);
-            fields.field("MSG_REGION", REGION);
-            fields.field("TRACE_ON", "true");
             fields.finish(0);
         });
         Ok(())
@@ -273,7 +336,8 @@ impl Engine {
         let mut topic = header.topic.to_str();
         let mut queue_id = header.queue_id;
         let mut dead = false;
-        if self.topics.get(&topic).is_none() {
+        let known = self.topics.get(&topic).is_some();
+        if !known {
             name::check_topic(&topic)?;
         }
         if !name::is_for_clients(&topic) {
@@ -298,7 +362,7 @@ impl Engine {
                 let queues = config.retry_queue_nums.max(1);
                 self.ensure_topic(turn, &topic, queues)?;
             }
-        } else if self.topics.get(&topic).is_none() {
+        } else if !known {
             self.auto_create(turn, &topic, header)?;
         }
         self.send_round = self.send_round.wrapping_add(1);

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use corelane_wire::properties::{Edit, java_hash};
+use corelane_wire::properties::{Edit, Measured, java_hash};
 use corelane_wire::record::{Host, LayoutError, MAX_PROPERTIES_BYTES, RecordHead, RecordLayout};
 
 use super::Engine;
@@ -85,7 +85,16 @@ impl Engine {
         turn: &mut Turn<'_>,
         message: &NewMessage<'_>,
     ) -> Result<Appended, Refusal> {
-        let properties = message.properties.measure();
+        self.store_measured(turn, message, &message.properties.measure())
+    }
+
+    /// As [`Engine::store`], where the message's properties were measured.
+    pub(super) fn store_measured(
+        &mut self,
+        turn: &mut Turn<'_>,
+        message: &NewMessage<'_>,
+        properties: &Measured<'_, '_>,
+    ) -> Result<Appended, Refusal> {
         let layout = self.layout_with(message, properties.len())?;
         let tags_code = message.tags.as_deref().map_or(0, java_hash);
         // Search by time needs store times that never go back within a queue, whatever the wall clock does.

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 pub use directory::{DataDirectory, DirectoryError, ReadHold};
 pub use offline::open_offline;
+pub use options::engine_settings;
 pub use process::RunError;
 
 use crate::config::Config;

@@ -62,7 +62,8 @@ pub(super) fn shard_options(config: &Config) -> Result<Vec<ShardOptions>, Config
     Ok(shards)
 }
 
-pub(super) fn engine_settings(config: &Config, name: &str, store_host: SocketAddr) -> Settings {
+/// What the configuration means to the engine of a shard: its broker's name, and the address that its clients use.
+pub fn engine_settings(config: &Config, name: &str, store_host: SocketAddr) -> Settings {
     Settings {
         cluster_name: config.cluster_name.clone(),
         broker_name: name.to_owned(),
