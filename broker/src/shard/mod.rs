@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use directory::{DataDirectory, DirectoryError, ReadHold};
+pub use disk::Disk;
 pub use offline::open_offline;
 pub use process::RunError;
 
