@@ -167,6 +167,30 @@ fn a_torn_block_harms_no_group_before_it() {
     }
 }
 
+/// Two groups are in flight, and only the second reaches the disk. It is cut; and when the group that opens the next epoch has
+/// taken just the place of the first, it follows that one by its position, and is still not taken for a part of the log.
+#[test]
+fn a_group_behind_a_lost_one_is_cut_and_never_comes_back() {
+    let disk = SimDisk::new(17);
+    let mut host = open(&disk).unwrap();
+    let kept = fill(&mut host, 1)[0];
+    let lost = append(&mut host, &[1; 3000]).unwrap();
+    let cut = append(&mut host, &[2; 3000]).unwrap();
+    host.settle(0).unwrap();
+    let (file, offset) = file_of(&host, lost);
+    disk.crash();
+    disk.flip_bit(&file, offset * 8);
+    for start in 0..3 {
+        let mut host = open(&disk).unwrap();
+        assert!(host.log.durable() <= cut || start > 0);
+        let queue = host.log.find_queue("t", 0).unwrap();
+        assert_eq!(host.log.max_offset(queue), 1);
+        assert!(read(&mut host, kept).is_ok());
+        assert_eq!(read(&mut host, cut), Err(ReadMiss::Gone));
+        disk.crash();
+    }
+}
+
 #[test]
 fn a_checkpoint_knows_that_the_last_group_was_acknowledged() {
     let disk = SimDisk::new(3);
