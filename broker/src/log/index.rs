@@ -16,6 +16,8 @@ pub(super) const ENTRIES_PER_PAGE: u32 = (PAYLOAD_BYTES / size_of::<EncodedEntry
 pub(super) const KEYS_PER_PAGE: u32 = (PAYLOAD_BYTES / size_of::<EncodedKey>()) as u32;
 /// Pages are read and cached in blocks of so many.
 pub(super) const BLOCK_PAGES: u32 = 16;
+/// Pages of *meta* that a start reads at once.
+const META_PAGES: u32 = 1024;
 const MAGIC: U64 = U64::from_bytes(*b"CLINDEX1");
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
@@ -348,16 +350,13 @@ impl Meta {
         let mut meta = Vec::with_capacity(layout.meta_bytes as usize);
         let mut window: (u32, Slice) = (0, first);
         for page in 1..=layout.meta_pages() {
-            let block = page / BLOCK_PAGES;
-            if window.0 != block {
-                let offset = u64::from(block * BLOCK_PAGES) * PAGE_BYTES as u64;
-                window = (
-                    block,
-                    io.read_at(&file, offset, BLOCK_PAGES as usize * PAGE_BYTES)
-                        .await?,
-                );
+            if (page - window.0) as usize * PAGE_BYTES >= window.1.len() {
+                let pages = META_PAGES.min(layout.meta_pages() + 1 - page);
+                let offset = u64::from(page) * PAGE_BYTES as u64;
+                let bytes = io.read_at(&file, offset, pages as usize * PAGE_BYTES);
+                window = (page, bytes.await?);
             }
-            let at = (page % BLOCK_PAGES) as usize * PAGE_BYTES;
+            let at = (page - window.0) as usize * PAGE_BYTES;
             let bytes = window
                 .1
                 .get(at..at + PAGE_BYTES)

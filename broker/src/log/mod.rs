@@ -15,7 +15,7 @@
 //!
 //! Memory: tail buffers, the larger of `tail_cache_bytes` and `max_unflushed_bytes`, and two buffers; `read_cache_bytes`; 24
 //! bytes for each record of segments that are not sealed (that is the newest one or two) and again while one is sealed, with
-//! 8 bytes for each of its keys; 24 bytes for each queue and sealed segment that has records of it; about 150 bytes for a
+//! 8 bytes for each of its keys; 24 bytes for each queue and sealed segment that has records of it; about 210 bytes for a
 //! queue; 4 bytes for each 256 KiB of log; 16 bytes for each key of unsealed segments once somebody has searched by key.
 //!
 //! Offsets of a queue have gaps where [`Log::queue_at`] made it go on elsewhere, and where damage was passed over (`hole`).

@@ -2,12 +2,13 @@
 //!
 //! Entries of segments without a sealed index are in memory, 24 bytes each; older ones are in the index files, of which a
 //! queue holds one 24-byte [`Part`] for each that has entries of it. An idle queue is about 150 bytes with its place in
-//! the table, plus its topic's name once per topic.
+//! the table, plus its topic's name once per topic: 210 in all where 100,000 queues lie 8 to a topic, as was measured.
 //!
 //! Invariants: parts, then `entries`, cover [min, visible) but for its gaps, without overlap; min <= visible <= next. A gap
 //! is a range of offsets that have no record: where a queue was made to begin anew (`KIND_QUEUE_AT`), or where damage took
 //! records away. Between parts, and between the last of them and `base`, a gap needs no note; `base` lies in none.
 
+use super::buffer::prefetch;
 use super::index::Row;
 use super::{Entry, Position, QueueRef};
 use std::collections::{BTreeMap, VecDeque};
@@ -248,6 +249,8 @@ pub(super) struct SavedQueue {
 
 /// Room for records that are not visible yet, which is kept; only opening a log needs more.
 const MOST_WAITING: usize = 1 << 20;
+/// How many records before its turn what a queue's entry is written to is fetched, and the queue as many before that.
+const LOOK_AHEAD: usize = 8;
 
 #[derive(Default)]
 pub(super) struct Queues {
@@ -276,6 +279,25 @@ impl Queues {
             .binary_search_by_key(&queue_id, |&(id, _)| id)
             .ok()
             .map(|at| queues[at].1)
+    }
+
+    /// The queues of an index's rows. Both are in the order of topics and queue ids, so one look-up finds many.
+    pub fn find_all(&self, rows: &[Row]) -> Vec<Option<QueueRef>> {
+        let (mut topic, mut queues): (&str, &[(i32, QueueRef)]) = ("", &[]);
+        let mut found = Vec::with_capacity(rows.len());
+        for row in rows {
+            if *row.topic != *topic {
+                topic = &row.topic;
+                queues = self.topics.get(topic).map_or(&[], Vec::as_slice);
+            }
+            let is_before = |&(id, _): &(i32, QueueRef)| id < row.queue_id;
+            let near = queues.iter().take(4).position(|queue| !is_before(queue));
+            let at = near.unwrap_or_else(|| queues.partition_point(is_before));
+            queues = &queues[at..];
+            let next = queues.first().filter(|(id, _)| *id == row.queue_id);
+            found.push(next.map(|&(_, queue)| queue));
+        }
+        found
     }
 
     /// The queue; a new one owns what is appended from `born` on.
@@ -360,17 +382,21 @@ impl Queues {
 
     /// Makes visible what ends at or before `durable`.
     pub fn show_until(&mut self, durable: Position) {
-        while let Some(&(end, queue, entry)) = self.waiting.front()
-            && end <= durable
-        {
-            self.waiting.pop_front();
-            Self::show(
-                &mut self.list[queue.0 as usize],
-                queue,
-                entry,
-                &mut self.changed,
-            );
+        let count = self.waiting.partition_point(|&(end, ..)| end <= durable);
+        for number in 0..count {
+            if let Some(&(_, queue, _)) = self.waiting.get(number + 2 * LOOK_AHEAD) {
+                prefetch(&raw const self.list[queue.0 as usize]);
+            }
+            if let Some(&(_, queue, _)) = self.waiting.get(number + LOOK_AHEAD)
+                && let Some(last) = self.list[queue.0 as usize].entries.back()
+            {
+                prefetch((&raw const *last).wrapping_add(1));
+            }
+            let (_, queue, entry) = self.waiting[number];
+            let target = &mut self.list[queue.0 as usize];
+            Self::show(target, queue, entry, &mut self.changed);
         }
+        self.waiting.drain(..count);
         if self.waiting.is_empty() && self.waiting.capacity() > MOST_WAITING {
             self.waiting = VecDeque::new();
         }
@@ -528,6 +554,40 @@ mod tests {
             assert_eq!(queues.get(queue).queue_id, id);
         }
         assert_eq!(queues.find("t", 2), None);
+    }
+
+    #[test]
+    fn the_queues_of_rows_are_found_in_their_order() {
+        let mut queues = Queues::default();
+        let row = |topic: &str, queue_id, position| Row {
+            topic: topic.into(),
+            queue_id,
+            slot: 0,
+            count: 1,
+            first: 0,
+            position,
+        };
+        let mut rows = Vec::new();
+        for topic in ["a", "b", "c"] {
+            for id in (0..40).step_by(if topic == "b" { 1 } else { 7 }) {
+                // Of some topics there is no queue any more; some have two rows, of two lives.
+                if topic != "c" {
+                    queues.open(topic, id, 0);
+                }
+                rows.push(row(topic, id, 0));
+                if id % 3 == 0 {
+                    rows.push(row(topic, id, 100));
+                }
+                if id % 7 == 0 {
+                    rows.push(row(topic, 100 + id, 0));
+                }
+            }
+        }
+        rows.sort_by(|a, b| (&a.topic, a.queue_id).cmp(&(&b.topic, b.queue_id)));
+        let found = queues.find_all(&rows);
+        for (row, found) in rows.iter().zip(found) {
+            assert_eq!(found, queues.find(&row.topic, row.queue_id), "{row:?}");
+        }
     }
 
     #[test]

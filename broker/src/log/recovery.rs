@@ -28,8 +28,9 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Bytes that the scan reads at once.
-const WINDOW_BYTES: u64 = 4 << 20;
+/// Bytes that the scan reads at once, and how many reads are on their way: nobody else uses the disk yet.
+const WINDOW_BYTES: u64 = 1 << 20;
+const WINDOWS_AHEAD: usize = 4;
 
 /// What opening found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -298,8 +299,9 @@ impl<I: Io> Recovery<'_, I> {
                 break;
             }
             let mut meta = self.load_index(&segment).await?;
-            for row in &meta.rows {
-                if let Some(queue) = self.log.queues.find(&row.topic, row.queue_id) {
+            let found = self.log.queues.find_all(&meta.rows);
+            for (row, queue) in meta.rows.iter().zip(found) {
+                if let Some(queue) = queue {
                     let queue = self.log.queues.get_mut(queue);
                     let may_skip = self.crossing.is_behind(&self.log.holes, row.position);
                     let (known, expected) = (!queue.parts.is_empty(), queue.base);
@@ -515,7 +517,7 @@ impl<I: Io> Recovery<'_, I> {
             unreachable!("only listed segments are read")
         };
         self.files
-            .push(SegmentReader::open(self.io, start, len, WINDOW_BYTES).await?);
+            .push(SegmentReader::open(self.io, start, len, WINDOW_BYTES, WINDOWS_AHEAD).await?);
         let last = self.files.len() - 1;
         Ok(&mut self.files[last])
     }

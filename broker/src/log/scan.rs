@@ -3,13 +3,14 @@
 use super::group::{self, GroupHeader, HEADER_BYTES, NoGroup};
 use super::segment::SegmentId;
 use super::{AlignedBuffer, Io, IoError, Position, ReadBuffer, Slice};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 
 type Reading = Pin<Box<dyn Future<Output = Result<ReadBuffer, IoError>>>>;
 
-/// A segment file, read window by window, with the next window on its way.
+/// A segment file, read window by window, with the next ones on their way.
 pub(super) struct SegmentReader<I: Io> {
     io: I,
     file: I::File,
@@ -17,8 +18,11 @@ pub(super) struct SegmentReader<I: Io> {
     pub len: u64,
     /// Bytes that are read at once.
     window_bytes: u64,
+    /// How many windows are on their way beside the one that is looked at.
+    windows_ahead: usize,
     window: Option<(u64, Slice)>,
-    ahead: Option<(u64, Reading)>,
+    /// In order, without a gap.
+    ahead: VecDeque<(u64, Reading)>,
 }
 
 impl<I: Io> SegmentReader<I> {
@@ -27,6 +31,7 @@ impl<I: Io> SegmentReader<I> {
         start: Position,
         len: u64,
         window_bytes: u64,
+        windows_ahead: usize,
     ) -> Result<Self, IoError> {
         let file = io.open(&SegmentId(start).file_name()).await?;
         Ok(Self {
@@ -35,8 +40,9 @@ impl<I: Io> SegmentReader<I> {
             start,
             len,
             window_bytes,
+            windows_ahead,
             window: None,
-            ahead: None,
+            ahead: VecDeque::new(),
         })
     }
 
@@ -125,30 +131,39 @@ impl<I: Io> SegmentReader<I> {
         {
             return Ok(window.clone());
         }
-        let reading = match self.ahead.take() {
+        let reading = match self.ahead.pop_front() {
             Some((have, reading)) if have == index => reading,
-            _ => self.read(index),
+            _ => {
+                self.ahead.clear();
+                self.begin(index).await
+            }
         };
+        let mut next = self.ahead.back().map_or(index, |(last, _)| *last) + 1;
+        while self.ahead.len() < self.windows_ahead && next * self.window_bytes < self.len {
+            let reading = self.begin(next).await;
+            self.ahead.push_back((next, reading));
+            next += 1;
+        }
         let bytes = reading.await?;
         self.window = Some((index, bytes.clone()));
-        if (index + 1) * self.window_bytes < self.len {
-            // Polled once to get it on its way; it is waited for when it is asked for.
-            let mut reading = self.read(index + 1);
-            let mut early = None;
-            poll_fn(|context| {
-                if let Poll::Ready(result) = reading.as_mut().poll(context) {
-                    early = Some(result);
-                }
-                Poll::Ready(())
-            })
-            .await;
-            let reading = match early {
-                Some(result) => Box::pin(std::future::ready(result)),
-                None => reading,
-            };
-            self.ahead = Some((index + 1, reading));
-        }
         Ok(bytes)
+    }
+
+    /// Polled once to get it on its way; it is waited for when it is asked for.
+    async fn begin(&self, index: u64) -> Reading {
+        let mut reading = self.read(index);
+        let mut early = None;
+        poll_fn(|context| {
+            if let Poll::Ready(result) = reading.as_mut().poll(context) {
+                early = Some(result);
+            }
+            Poll::Ready(())
+        })
+        .await;
+        match early {
+            Some(result) => Box::pin(std::future::ready(result)),
+            None => reading,
+        }
     }
 
     fn read(&self, index: u64) -> Reading {

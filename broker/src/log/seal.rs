@@ -51,7 +51,7 @@ pub(super) async fn seal<I: Io>(
     holes: &[Hole],
     pause_ms: u64,
 ) -> Result<Meta, SealError> {
-    let mut reader = SegmentReader::open(io, segment, len, WINDOW_BYTES).await?;
+    let mut reader = SegmentReader::open(io, segment, len, WINDOW_BYTES, 1).await?;
     let mut building = Building::new(segment, len);
     let (mut window, mut crossed) = (0, false);
     while building.segment.end < end {

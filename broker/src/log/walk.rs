@@ -132,7 +132,7 @@ impl LogFiles {
         if found.log_id == 0
             && let Some(&(oldest, len)) = found.segments.first()
         {
-            let mut reader = SegmentReader::open(io, oldest.0, len, WINDOW_BYTES).await?;
+            let mut reader = SegmentReader::open(io, oldest.0, len, WINDOW_BYTES, 1).await?;
             found.log_id = log_id_of(&reader.bytes(oldest.0, 4096).await?).unwrap_or(0);
         }
         found
@@ -147,7 +147,7 @@ impl LogFiles {
         let Some(&(next, len)) = self.segments.get(at + 1) else {
             return Ok(None);
         };
-        let mut reader = SegmentReader::open(io, next.0, len, WINDOW_BYTES).await?;
+        let mut reader = SegmentReader::open(io, next.0, len, WINDOW_BYTES, 1).await?;
         let group = reader.group(self.log_id, next.0, len).await?;
         let follows = group.ok().map(|(header, _)| header.follows);
         Ok(follows.filter(|follows| (self.segments[at].0.0..=next.0).contains(follows)))
@@ -171,7 +171,7 @@ impl LogFiles {
         visit: &mut dyn FnMut(Found<'_>) -> ControlFlow<()>,
     ) -> Result<SegmentReport, IoError> {
         let (segment, len) = self.segments[at];
-        let mut reader = SegmentReader::open(io, segment.0, len, WINDOW_BYTES).await?;
+        let mut reader = SegmentReader::open(io, segment.0, len, WINDOW_BYTES, 1).await?;
         let mut report = SegmentReport {
             chain_end: segment.0,
             end: segment.0,

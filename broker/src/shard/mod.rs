@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use directory::{DataDirectory, DirectoryError, ReadHold};
+pub use disk::Disk;
 pub use offline::open_offline;
 pub use options::engine_settings;
 pub use process::RunError;

@@ -1,9 +1,10 @@
 //! The simulated disk: one directory.
 //!
 //! What it does that real disks may do: finishes operations in any order; at a crash, of what was not yet durable, keeps
-//! any set of sectors of any writes, any prefix of the directory's changes, and either length of a file that grew. On
-//! request it fails operations, writes less than it was told, runs full, turns read-only, is slow, flips bits, and loses
-//! files. What it never does: lose what was synced, tear a sector.
+//! any set of sectors of any writes, leaves anything at all in sectors that were being written, and keeps any prefix of the
+//! directory's changes and either length of a file that grew. On request it fails operations, writes less than it was told,
+//! runs full, turns read-only, is slow, flips bits, and loses files. What it never does: lose what was synced, or change a
+//! byte that no write under way was to change.
 
 use super::random::Random;
 use crate::log::{AlignedBuffer, DiskSpace, Io, IoError, ReadBuffer, Slice};
@@ -344,15 +345,21 @@ impl SimFile {
             self.durable.len()
         };
         for (_, write) in std::mem::take(&mut self.unsynced) {
-            let luck = random.below(4);
+            let luck = random.below(5);
             for (at, sector) in write.bytes.chunks(SECTOR_BYTES).enumerate() {
                 let kept = match luck {
                     0 => false,
                     1 => true,
                     _ => random.one_in(2),
                 };
-                if kept {
-                    put(&mut self.durable, write.offset + at * SECTOR_BYTES, sector);
+                let offset = write.offset + at * SECTOR_BYTES;
+                if luck == 4 && random.one_in(4) {
+                    let torn: Vec<u8> = (0..SECTOR_BYTES / 8)
+                        .flat_map(|_| random.next_u64().to_le_bytes())
+                        .collect();
+                    put(&mut self.durable, offset, &torn);
+                } else if kept {
+                    put(&mut self.durable, offset, sector);
                 }
             }
         }

@@ -4,8 +4,8 @@ use super::model::{Model, small_options};
 use super::seeds::{run_many, run_one};
 use super::{Cause, Faults, LogHost, Random, SimDisk, block_on};
 use crate::log::{
-    AppendError, Damage, FlushMode, Log, LogFailure, LogOptions, OpenError, Position, ReadMiss,
-    Replay, ReplayError, sample, verify,
+    AppendError, Damage, FlushMode, IoError, Log, LogFailure, LogOptions, OpenError, Position,
+    ReadMiss, Replay, ReplayError, sample, verify,
 };
 
 pub(super) struct NoState;
@@ -127,6 +127,68 @@ fn the_very_last_group_may_be_torn() {
     let queue = host.log.find_queue("t", 0).unwrap();
     assert_eq!(host.log.max_offset(queue), 4);
     assert_eq!(read(&mut host, positions[4]), Err(ReadMiss::Gone));
+}
+
+/// What padding each group to the block rests on: a write changes no byte outside of its own blocks. Inside of them anything
+/// may be after a crash, whatever the medium takes for a sector, and no acknowledged record suffers.
+#[test]
+fn a_torn_block_harms_no_group_before_it() {
+    const BLOCK_BYTES: u64 = 4096;
+    for torn_bytes in [1, 511, 512, 1024, 2048, 3584, BLOCK_BYTES] {
+        for from_the_end in [false, true] {
+            let disk = SimDisk::new(torn_bytes);
+            let mut host = open(&disk).unwrap();
+            let positions = fill(&mut host, 3);
+            let (file, offset) = file_of(&host, host.log.durable() - 1);
+            let begin = (offset + 1).next_multiple_of(BLOCK_BYTES) as usize;
+            // The next group is under way, and a part of its block is neither old nor new.
+            append(&mut host, &[9; 3000]).unwrap();
+            host.submit(0);
+            disk.crash();
+            disk.edit(&file, |bytes| {
+                let at = if from_the_end {
+                    begin + (BLOCK_BYTES - torn_bytes) as usize
+                } else {
+                    begin
+                };
+                bytes[at..at + torn_bytes as usize].fill(0xA5);
+            });
+            let mut host = open(&disk).unwrap();
+            let queue = host.log.find_queue("t", 0).unwrap();
+            assert_eq!(host.log.max_offset(queue), 3);
+            for position in positions {
+                assert!(read(&mut host, position).is_ok());
+            }
+            fill(&mut host, 2);
+            disk.crash();
+            let host = open(&disk).unwrap();
+            assert_eq!(host.log.max_offset(queue), 5);
+        }
+    }
+}
+
+/// Two groups are in flight, and only the second reaches the disk. It is cut; and when the group that opens the next epoch has
+/// taken just the place of the first, it follows that one by its position, and is still not taken for a part of the log.
+#[test]
+fn a_group_behind_a_lost_one_is_cut_and_never_comes_back() {
+    let disk = SimDisk::new(17);
+    let mut host = open(&disk).unwrap();
+    let kept = fill(&mut host, 1)[0];
+    let lost = append(&mut host, &[1; 3000]).unwrap();
+    let cut = append(&mut host, &[2; 3000]).unwrap();
+    host.settle(0).unwrap();
+    let (file, offset) = file_of(&host, lost);
+    disk.crash();
+    disk.flip_bit(&file, offset * 8);
+    for start in 0..3 {
+        let mut host = open(&disk).unwrap();
+        assert!(host.log.durable() <= cut || start > 0);
+        let queue = host.log.find_queue("t", 0).unwrap();
+        assert_eq!(host.log.max_offset(queue), 1);
+        assert!(read(&mut host, kept).is_ok());
+        assert_eq!(read(&mut host, cut), Err(ReadMiss::Gone));
+        disk.crash();
+    }
 }
 
 #[test]
@@ -414,6 +476,60 @@ fn a_full_disk_refuses_and_recovers() {
     host.settle(now_ms).unwrap();
     append(&mut host, &[1; 3000]).unwrap();
     assert!(read(&mut host, appended[0]).is_ok());
+}
+
+/// Each start writes a block. When the last segment has none left and the disk none either, the shard does not start, says
+/// why, and has lost nothing once there is room.
+#[test]
+fn a_full_disk_is_started_on_as_long_as_its_last_segment_has_a_block() {
+    let disk = SimDisk::new(16);
+    let full = || Faults {
+        capacity_bytes: Some(500_000),
+        ..Faults::default()
+    };
+    let options = || LogOptions {
+        delete_above_percent: 100,
+        refuse_above_percent: 100,
+        ..options()
+    };
+    let open = || LogHost::open(&disk, options(), &mut NoState).unwrap();
+    let mut host = open().map(|(host, _)| host).unwrap();
+    host.settle(0).unwrap();
+    disk.set_faults(full());
+    let mut now_ms = 0;
+    let mut appended = Vec::new();
+    loop {
+        match append(&mut host, &[1; 3000]) {
+            Ok(position) => appended.push(position),
+            Err(AppendError::Busy) => {}
+            Err(AppendError::DiskFull) => break,
+            Err(error) => panic!("{error}"),
+        }
+        now_ms += 100;
+        host.settle(now_ms).unwrap();
+    }
+    let mut starts = 0;
+    let refused = loop {
+        disk.crash();
+        disk.set_faults(full());
+        match open() {
+            Ok((mut host, _)) => host.settle(now_ms).unwrap(),
+            Err(error) => break error,
+        }
+        starts += 1;
+        assert!(starts < 100);
+    };
+    assert!(starts >= 4, "{starts}");
+    assert!(
+        matches!(refused, OpenError::Io(IoError::NoSpace { .. })),
+        "{refused}"
+    );
+    disk.crash();
+    let mut host = open().map(|(host, _)| host).unwrap();
+    for position in appended {
+        assert!(read(&mut host, position).is_ok());
+    }
+    fill(&mut host, 1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Queues with gaps: made to go on at an offset, or after damage that the log was told to go on without. Nothing else is
 //! lost, no offset is given twice, and later starts know of it. A failing seed is named by the panic.
 
+use super::seeds::{run_many, run_named, run_one};
 use super::{LogHost, Random, SimDisk, block_on};
 use crate::log::{
     FlushMode, Log, LogOptions, OpenError, Position, ReadMiss, Replay, ReplayError, VerifyReport,
@@ -262,10 +263,12 @@ fn queues_go_on_where_they_are_told() {
     }
 }
 
-fn damage_and_go_on(seed: u64) {
+/// Returns the number of crashes.
+fn damage_and_go_on(seed: u64) -> u64 {
+    const LIVES: u64 = 3;
     let mut world = World::new(seed);
     world.work(80);
-    for _ in 0..3 {
+    for _ in 0..LIVES {
         world.work(40);
         world.crash();
         for _ in 0..=world.random.below(3) {
@@ -287,30 +290,26 @@ fn damage_and_go_on(seed: u64) {
         assert_eq!(report.damage, []);
         assert!(!report.holes.is_empty());
     }
-}
-
-fn damage_and_go_on_named(seed: u64) {
-    if std::panic::catch_unwind(|| damage_and_go_on(seed)).is_err() {
-        panic!("seed {seed}");
-    }
+    2 * LIVES
 }
 
 #[test]
 fn what_is_not_damaged_stays_when_damage_is_passed_over() {
     for seed in 100..140 {
-        damage_and_go_on_named(seed);
+        run_named("one_gap_seed", seed, damage_and_go_on);
     }
 }
 
-/// `CORELANE_SIM_SEEDS=1000..2000 cargo test --release -p corelane-broker many_gap_seeds -- --ignored`
+/// See `seeds` for how it is told what to do.
 #[test]
 #[ignore = "takes as long as it is told to"]
 fn many_gap_seeds() {
-    let seeds = std::env::var("CORELANE_SIM_SEEDS").unwrap();
-    let (from, to) = seeds.split_once("..").unwrap();
-    for seed in from.parse().unwrap()..to.parse().unwrap() {
-        damage_and_go_on_named(seed);
-    }
+    run_many("one_gap_seed", damage_and_go_on);
+}
+
+#[test]
+fn one_gap_seed() {
+    run_one(damage_and_go_on);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use super::disk::{SimDisk, SimIo};
 use crate::log::{
-    Io, IoError, JobDone, Log, LogFailure, LogOptions, OpenError, OpenReport, ReadBuffer, ReadId,
-    Replay, WriteId, open,
+    Io, IoError, JobDone, Log, LogFailure, LogOptions, OpenError, OpenReport, Position, ReadBuffer,
+    ReadId, Replay, WriteId, open,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -72,6 +72,8 @@ pub struct LogHost {
     tasks: Tasks,
     events: Rc<RefCell<Vec<Event>>>,
     reads: Vec<ReadId>,
+    /// Where the last group that was handed to the disk ends.
+    written: Position,
     /// How many jobs of each kind have ended.
     pub jobs: BTreeMap<&'static str, u64>,
 }
@@ -87,6 +89,7 @@ impl LogHost {
         let opened = block_on(disk, open(&io, options, replay))?;
         Some(opened.map(|(log, report)| {
             let host = Self {
+                written: log.durable(),
                 log,
                 disk: disk.clone(),
                 io,
@@ -104,6 +107,12 @@ impl LogHost {
         let open: Vec<_> = self.log.writable_segments().collect();
         while let Some(write) = self.log.next_write(now_ms) {
             assert!(open.contains(&write.segment), "a host has its file open");
+            let position = write.segment.0 + write.file_offset;
+            assert!(
+                position >= self.written,
+                "no block is written twice in an epoch"
+            );
+            self.written = position + write.bytes.len() as Position;
             let (io, events) = (self.io.clone(), self.events.clone());
             self.tasks.spawn(async move {
                 let result = match io.open(&write.segment.file_name()).await {

@@ -1,0 +1,178 @@
+//! Reads and writes without a log: a file that was written before, O_DIRECT, O_DSYNC, and a ring.
+
+use io_uring::types::Fd;
+use io_uring::{IoUring, opcode};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Instant;
+
+const ALIGN: usize = 4096;
+
+/// Zeroed memory that the device may read and write.
+pub struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Buffer {
+    pub fn new(len: usize) -> Self {
+        let bytes = vec![1; len + ALIGN];
+        let start = bytes.as_ptr().align_offset(ALIGN);
+        Self { bytes, start, len }
+    }
+
+    pub fn bytes(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + self.len]
+    }
+}
+
+/// Makes a file and writes all of it.
+pub fn write_file(path: &Path, len: u64) {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(true);
+    let file = options.custom_flags(libc::O_DIRECT).open(path).unwrap();
+    let mut buffer = Buffer::new(1 << 20);
+    for at in (0..len).step_by(1 << 20) {
+        file.write_all_at(buffer.bytes(), at).unwrap();
+    }
+    file.sync_all().unwrap();
+}
+
+/// A file with a buffer for each of its slots, each of which is written or read at most once at a time.
+pub struct Raw {
+    file: File,
+    uring: IoUring,
+    pub buffers: Vec<Buffer>,
+    busy: Vec<bool>,
+    len: u64,
+    at: u64,
+}
+
+impl Raw {
+    pub fn open(path: &Path, durable: bool, slots: usize, slot_bytes: usize) -> Self {
+        let durable = if durable { libc::O_DSYNC } else { 0 };
+        let mut options = File::options();
+        options.read(true).write(true);
+        let file = options
+            .custom_flags(libc::O_DIRECT | durable)
+            .open(path)
+            .unwrap();
+        let uring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .build(64)
+            .unwrap();
+        let len = file.metadata().unwrap().len();
+        Self {
+            file,
+            uring,
+            buffers: (0..slots).map(|_| Buffer::new(slot_bytes)).collect(),
+            busy: vec![false; slots],
+            len,
+            at: 0,
+        }
+    }
+
+    /// Where the next `bytes` bytes go; from the beginning again at the end of the file.
+    fn next(&mut self, bytes: usize) -> u64 {
+        if self.at + bytes as u64 > self.len {
+            self.at = 0;
+        }
+        self.at += bytes as u64;
+        self.at - bytes as u64
+    }
+
+    pub fn free(&self) -> Option<usize> {
+        self.busy.iter().position(|busy| !busy)
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.busy.iter().filter(|busy| **busy).count()
+    }
+
+    /// Writes the beginning of a slot's buffer behind what was written last.
+    pub fn write(&mut self, slot: usize, bytes: usize) {
+        let offset = self.next(bytes);
+        let buffer = &self.buffers[slot].bytes()[..bytes];
+        let entry = opcode::Write::new(Fd(self.file.as_raw_fd()), buffer.as_ptr(), bytes as u32);
+        self.push(slot, entry.offset(offset).build());
+    }
+
+    /// Reads behind what was read last.
+    pub fn read(&mut self, slot: usize) {
+        let bytes = self.buffers[slot].len;
+        let offset = self.next(bytes);
+        let buffer = self.buffers[slot].bytes();
+        let entry = opcode::Read::new(Fd(self.file.as_raw_fd()), buffer.as_mut_ptr(), bytes as u32);
+        self.push(slot, entry.offset(offset).build());
+    }
+
+    fn push(&mut self, slot: usize, entry: io_uring::squeue::Entry) {
+        assert!(!self.busy[slot]);
+        self.busy[slot] = true;
+        // SAFETY: the buffer is of a slot that is busy until its completion, and is not moved; `settle` waits before the end.
+        unsafe {
+            self.uring
+                .submission()
+                .push(&entry.user_data(slot as u64))
+                .unwrap();
+        }
+    }
+
+    /// Waits for one operation at least; `done(slot)` for each that has ended.
+    pub fn wait(&mut self, mut done: impl FnMut(usize)) {
+        self.uring.submit_and_wait(1).unwrap();
+        for entry in self.uring.completion() {
+            let slot = entry.user_data() as usize;
+            assert!(entry.result() > 0, "{}", entry.result());
+            self.busy[slot] = false;
+            done(slot);
+        }
+    }
+
+    pub fn settle(&mut self) {
+        while self.in_flight() > 0 {
+            self.wait(|_| {});
+        }
+    }
+
+    /// Writes on this thread.
+    pub fn write_now(&mut self, slot: usize, bytes: usize) {
+        let offset = self.next(bytes);
+        self.write_now_at(slot, bytes, offset);
+    }
+
+    pub fn write_now_at(&mut self, slot: usize, bytes: usize, offset: u64) {
+        let buffer = &self.buffers[slot].bytes()[..bytes];
+        self.file.write_all_at(buffer, offset).unwrap();
+    }
+
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+/// Bytes a second of reading files from their beginning to their end, `slot_bytes` at once, `slots` in flight.
+pub fn read_speed(paths: &[std::path::PathBuf], slots: usize, slot_bytes: usize) -> f64 {
+    let began = Instant::now();
+    let mut bytes = 0;
+    for path in paths {
+        let mut raw = Raw::open(path, false, slots, slot_bytes);
+        let mut left = raw.len() / slot_bytes as u64;
+        bytes += left * slot_bytes as u64;
+        while left > 0 {
+            while left > 0
+                && let Some(slot) = raw.free()
+            {
+                raw.read(slot);
+                left -= 1;
+            }
+            raw.wait(|_| {});
+        }
+        raw.settle();
+    }
+    bytes as f64 / began.elapsed().as_secs_f64()
+}
