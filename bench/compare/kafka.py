@@ -85,7 +85,8 @@ class Kafka(Peer):
         before, since = machine.processor_seconds(self.server.pid), time.monotonic()
         out = machine.run_for(self.producer("load", 10**9, workload.size, properties), self.generator_cores, seconds + 1, log)
         used = machine.processor_seconds(self.server.pid) - before
-        windows = reports_of(out)[TOOL_WARM_UP_SECONDS - 1:]
+        # The first report is the one in which it begins.
+        windows = reports_of(out)[1:][-self.options.seconds:]
         if not windows:
             return {"note": f"it reported nothing: {out.strip()[-200:]}"}
         # What the tool took to start is no load on the server.
@@ -98,9 +99,9 @@ class Kafka(Peer):
             self.create(topic)
             log = self.log(topic)
             properties = ["acks=1", "linger.ms=5", "batch.size=131072"]
-            machine.run_for(self.producer(topic, 3_000_000, workload.size, properties), self.generator_cores,
-                            TOOL_WARM_UP_SECONDS + self.options.seconds, log)
-            self.filled[workload.size] = (topic, count_of(machine_read(log)))
+            out = machine.run_for(self.producer(topic, 3_000_000, workload.size, properties), self.generator_cores,
+                                  TOOL_WARM_UP_SECONDS + self.options.seconds, log)
+            self.filled[workload.size] = (topic, count_of(out))
         topic, records = self.filled[workload.size]
         out = self.tool("org.apache.kafka.tools.ConsumerPerformance", "--bootstrap-server", f"127.0.0.1:{self.port}",
                         "--topic", topic, "--messages", records, "--timeout", 20000)
@@ -130,11 +131,6 @@ def count_of(text):
     """How many records it reported in all: the last line is a total where it came to its end."""
     counts = [int(count) for count in re.findall(r"(\d+) records sent", text)]
     return counts[-1] if "99.9th" in text else sum(counts)
-
-
-def machine_read(path):
-    with open(path, errors="replace") as text:
-        return text.read()
 
 
 def consumed(text):

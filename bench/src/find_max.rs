@@ -97,6 +97,7 @@ mod tests {
             seconds: 1.0,
             tracks: vec![gathered.finish(Track::Send, 1.0)],
             unanswered: 0,
+            unsent: 0,
             unexpected: 0,
             closed: Vec::new(),
             findings: None,

@@ -277,7 +277,11 @@ fn what_was_acknowledged_and_forgotten_is_lost() {
 fn what_was_stored_twice_is_a_duplicate() {
     let outcome = soak(Fault::Duplicate);
     let findings = outcome.findings.unwrap();
-    assert_eq!((findings.duplicates, findings.lost), (10, 0), "{findings:?}");
+    assert_eq!(
+        (findings.duplicates, findings.lost),
+        (10, 0),
+        "{findings:?}"
+    );
     assert!(!outcome.is_good());
 }
 

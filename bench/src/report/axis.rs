@@ -104,10 +104,7 @@ mod tests {
         assert_eq!(axis.marks(), [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]);
         assert!((axis.place(1.0) - 200.0).abs() < 1e-9);
         assert_eq!((axis.place(0.0), axis.place(99.0)), (100.0, 300.0));
-        assert_eq!(
-            Axis::logarithmic((0.001, 100.0), 0.0, 1.0).marks().len(),
-            6
-        );
+        assert_eq!(Axis::logarithmic((0.001, 100.0), 0.0, 1.0).marks().len(), 6);
     }
 
     #[test]

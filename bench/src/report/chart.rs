@@ -12,7 +12,7 @@ use crate::outcome::{Outcome, Point, TrackOutcome, grouped};
 const WIDTH: f64 = 900.0;
 const PANEL: f64 = 320.0;
 const LEFT: f64 = 78.0;
-const RIGHT: f64 = 876.0;
+const RIGHT: f64 = 864.0;
 const TOP: f64 = 52.0;
 const BOTTOM: f64 = 264.0;
 
@@ -124,7 +124,9 @@ fn rate(outcome: &Outcome) -> String {
     panel.time(&x, outcome.seconds);
     for ((number, _), steps) in tracks.iter().zip(&steps) {
         let line = stairs(steps, &x, |step| y.place(step.rate));
-        panel.area(&line, *number);
+        if tracks.len() == 1 {
+            panel.area(&line, *number);
+        }
         panel.line(&line, *number, "line");
     }
     panel.legend(&names(&tracks));
@@ -288,10 +290,13 @@ impl Panel {
         self.add(format_args!(
             "<circle class=\"t{color}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\"/>"
         ));
-        // Above the line, and to its left, where it has not risen yet.
-        let above = (y - 9.0).max(TOP + 10.0);
+        // Above the line and to its left, where it has not risen yet; or below it, where the axis is too near.
+        let (x, y, anchor) = match x - LEFT < 110.0 {
+            true => (x + 9.0, (y + 15.0).min(BOTTOM - 4.0), "start"),
+            false => (x, (y - 9.0).max(TOP + 10.0), "end"),
+        };
         self.add(format_args!(
-            "<text class=\"value\" x=\"{x:.1}\" y=\"{above:.1}\" text-anchor=\"end\">{value}</text>"
+            "<text class=\"value\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{value}</text>"
         ));
     }
 

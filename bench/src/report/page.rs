@@ -8,12 +8,12 @@ use crate::outcome::{Outcome, TrackOutcome, grouped, ms};
 const STYLE: &str = "\
 :root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:940px;margin:2em auto;padding:0 1em;\
 color:#111827;background:#fff}h1{font-size:1.6em;margin:0}.quiet{color:#6b7280;margin:.2em 0 1.2em}\
-.tiles{display:flex;flex-wrap:wrap;gap:.7em;margin:1em 0}.tile{flex:1;min-width:7em;border:1px solid #e5e7eb;\
-border-radius:.5em;padding:.5em .8em}.tile b{display:block;font-size:1.25em;white-space:nowrap}.tile span{color:#6b7280;\
+.tiles{display:flex;flex-wrap:wrap;gap:.7em;margin:1em 0}.tile{flex:1 1 5.6em;border:1px solid #e5e7eb;\
+border-radius:.5em;padding:.5em .7em}.tile b{display:block;font-size:1.15em;white-space:nowrap}.tile span{color:#6b7280;\
 font-size:.85em}.bad{border-left:.35em solid #d55e00;background:#d55e001a;padding:.5em .8em;margin:.5em 0}\
 svg{display:block;width:100%;height:auto;margin:1em 0}table{border-collapse:collapse;width:100%;font-variant-numeric:\
 tabular-nums;font-size:.88em}th,td{padding:.3em .5em;text-align:right;border-bottom:1px solid #e5e7eb;white-space:nowrap}\
-th:first-child,td:first-child{text-align:left}.wide{overflow-x:auto}pre{overflow:auto;padding:.8em;border:1px solid #e5e7eb;\
+th:first-child,td:first-child{text-align:left}.wide{overflow-x:auto}pre{white-space:pre-wrap;padding:.8em;border:1px solid #e5e7eb;\
 border-radius:.5em;font-size:.85em}\
 @media(prefers-color-scheme:dark){body{color:#f3f4f6;background:#14171c}.tile,pre,th,td{border-color:#2b3038}\
 .quiet,.tile span{color:#9ca3af}}";
@@ -61,13 +61,24 @@ fn verdict(outcome: &Outcome) -> String {
         let unanswered = grouped(outcome.unanswered);
         lines.push(format!("No answer to {unanswered} messages"));
     }
+    if outcome.unsent > 0 {
+        let unsent = grouped(outcome.unsent);
+        lines.push(format!(
+            "{unsent} requests were due and had no room: latencies count them as if they were answered at the end"
+        ));
+    }
     if let Some(first) = outcome.closed.first() {
         lines.push(format!(
             "{} connections ended: {first}",
             outcome.closed.len()
         ));
     }
-    lines.extend(outcome.missed.iter().map(|missed| format!("Missed {missed}")));
+    lines.extend(
+        outcome
+            .missed
+            .iter()
+            .map(|missed| format!("Missed {missed}")),
+    );
     let line = |line: &String| format!("<p class=\"bad\">{}</p>\n", escape(line));
     lines.iter().map(line).collect()
 }
@@ -132,7 +143,7 @@ fn table(outcome: &Outcome) -> String {
 }
 
 /// A time as `2026-01-31 23:59 UTC`.
-fn utc(since_1970_ms: u64) -> String {
+pub fn utc(since_1970_ms: u64) -> String {
     let minutes = since_1970_ms / 60_000;
     let (hour, minute) = (minutes / 60 % 24, minutes % 60);
     // Years that begin in March have their odd day at the end; 719,468 days lie between year 0 and 1970.

@@ -31,6 +31,7 @@ fn outcome(latency_ns: u64) -> Outcome {
         seconds: 3.0,
         tracks: vec![gathered.finish(Track::Send, 3.0)],
         unanswered: 0,
+        unsent: 0,
         unexpected: 0,
         closed: Vec::new(),
         findings: None,
@@ -55,6 +56,9 @@ fn json_is_read_back_and_compared() {
         .find(|line| line.contains("messages/s"))
         .unwrap();
     assert!(rate.contains("1,000") && rate.ends_with("+0.0 %"), "{rate}");
+    let header: Vec<&str> = text.lines().take(4).collect();
+    assert!(header[0].starts_with("A  1970-01-01 00:00 UTC, 3.0 s: --expect p99<2ms"));
+    assert!(header[3].trim_start().starts_with("A ") && header[3].ends_with("B to A"));
     assert!(diff(&before, &dir.join("none.json")).is_err());
     fs::remove_dir_all(dir).unwrap();
 }
