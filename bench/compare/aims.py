@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# Of every server of ours.
+MOST_MEMORY_MB = 256
+
 OTHERS = {True: ["kafka-flush-each", "nats-jetstream-always"], False: ["kafka", "nats-jetstream"]}
 
 

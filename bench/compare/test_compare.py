@@ -89,6 +89,7 @@ class Page(unittest.TestCase):
         self.assertIn("| 0.300 / 12.3 |", page)
         self.assertIn("| durable, 64 in flight, against raw | 0.80 x | 0.60 x | no |", page)
         self.assertIn("| 50 %, 100 MB |", page)
+        self.assertIn("| at most 256 MB | 100 MB | yes |", page)
 
     def test_what_is_missing_is_said(self):
         page = self.page()
