@@ -67,7 +67,9 @@ def wait_for_port(port, process, log, seconds=90):
                 return
         time.sleep(0.2)
     with open(log, errors="replace") as text:
-        raise RuntimeError(f"nobody listens on port {port}; {log} ends with: {text.read()[-500:]}")
+        lines = text.read().splitlines()
+    told = next((line for line in lines if "rror" in line or "Exception" in line), "")
+    raise RuntimeError(f"nobody listens on port {port}; its log: {told.strip()[:300]} ... {' '.join(lines[-2:])[-200:]}")
 
 
 def processor_seconds(pid):

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -50,11 +51,12 @@ type Store = Arc<Mutex<BTreeMap<i32, Vec<Option<Vec<u8>>>>>>;
 struct Served {
     fault: Fault,
     store: Store,
-    sends: u64,
+    /// On all connections.
+    sends: Arc<AtomicU64>,
 }
 
 impl Served {
-    fn serve(mut self, mut stream: TcpStream) {
+    fn serve(self, mut stream: TcpStream) {
         let (mut input, mut chunk) = (Vec::new(), [0; 65536]);
         while let Ok(count @ 1..) = stream.read(&mut chunk) {
             input.extend_from_slice(&chunk[..count]);
@@ -69,7 +71,7 @@ impl Served {
         }
     }
 
-    fn answer(&mut self, frame: &Frame, out: &mut Vec<u8>) {
+    fn answer(&self, frame: &Frame, out: &mut Vec<u8>) {
         let head = |code| Head {
             serialization: frame.serialization,
             code,
@@ -107,8 +109,8 @@ impl Served {
             return;
         }
         let asked = SendMessageRequest::decode_short(&frame.ext).unwrap();
-        self.sends += 1;
-        let hit = self.sends.is_multiple_of(100);
+        let number = 1 + self.sends.fetch_add(1, Ordering::Relaxed);
+        let hit = number.is_multiple_of(100);
         let fault = if hit { self.fault } else { Fault::None };
         let offset = self.store(&asked, frame.body, fault);
         if fault == Fault::Silence {
@@ -179,14 +181,14 @@ fn record(queue_id: i32, queue_offset: i64, body: &[u8]) -> Vec<u8> {
 fn soak(fault: Fault) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let store = Store::default();
+    let (store, sends) = (Store::default(), Arc::default());
     // Connections end with the generator's, and the listener with the process.
     thread::spawn(move || {
         for stream in listener.incoming() {
             let served = Served {
                 fault,
                 store: Arc::clone(&store),
-                sends: 0,
+                sends: Arc::clone(&sends),
             };
             thread::spawn(move || served.serve(stream.unwrap()));
         }
@@ -247,7 +249,7 @@ fn soak(fault: Fault) -> Outcome {
             reading: Reading::Content,
         },
         warm_up: Duration::ZERO,
-        duration: Duration::from_secs(10),
+        duration: Duration::from_secs(2),
         heartbeat: Duration::from_secs(30),
         commit: Duration::from_secs(5),
         drain: Duration::from_millis(500),
