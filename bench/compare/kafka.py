@@ -16,8 +16,8 @@ from peer import Peer
 JVM = ["-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35",
        "-XX:+ExplicitGCInvokesConcurrent", "-Djava.awt.headless=true"]
 
-# A JVM needs so long before it sends its first record at full speed.
-TOOL_WARM_UP_SECONDS = 4
+# A JVM on one core needs so long before it sends at full speed.
+TOOL_WARM_UP_SECONDS = 8
 
 
 class Kafka(Peer):
@@ -100,7 +100,7 @@ class Kafka(Peer):
             log = self.log(topic)
             properties = ["acks=1", "linger.ms=5", "batch.size=131072"]
             records = 3_000_000 if workload.size < 1024 else 1_000_000
-            out = machine.run_for(self.producer(topic, records, workload.size, properties), self.generator_cores, 14, log)
+            out = machine.run_for(self.producer(topic, records, workload.size, properties), self.generator_cores, 16, log)
             self.filled[workload.size] = (topic, count_of(out))
         topic, records = self.filled[workload.size]
         out = self.tool("org.apache.kafka.tools.ConsumerPerformance", "--bootstrap-server", f"127.0.0.1:{self.port}",
@@ -108,7 +108,7 @@ class Kafka(Peer):
         return {"rate": consumed(out), "note": ""}
 
     def seconds_for(self, workload):
-        return self.options.seconds + TOOL_WARM_UP_SECONDS + (22 if workload.command == "consume" else 4)
+        return self.options.seconds + TOOL_WARM_UP_SECONDS + (20 if workload.command == "consume" else 4)
 
     def version(self):
         return fetch.jar_version(self.jars, "kafka_2.13")

@@ -92,7 +92,7 @@ fn latency_curve(outcome: &Outcome) -> String {
     // Values only of the track that it is about: more would lie on top of each other.
     let main = outcome.main_track();
     for (number, track) in &tracks {
-        if !main.is_some_and(|main| main.track == track.track) {
+        if main.is_none_or(|main| main.track != track.track) {
             continue;
         }
         for (distance, name) in [(2.0, "p50"), (100.0, "p99"), (1000.0, "p99.9")] {
