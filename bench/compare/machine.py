@@ -2,30 +2,45 @@
 
 import os
 import platform
+import signal
 import socket
 import subprocess
 import time
+
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Absent(Exception):
     """A peer cannot be set up here; the text says why."""
 
 
-def start(command, core, log, **options):
-    """Starts a process on a core; it writes into the file `log`."""
+def start(command, cores, log, **options):
+    """Starts a process on some cores; it writes into the file `log`."""
     out = open(log, "wb")
     return subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                            preexec_fn=lambda: os.sched_setaffinity(0, {core}), **options)
+                            preexec_fn=lambda: os.sched_setaffinity(0, cores), **options)
 
 
-def run(command, core, timeout, check=True):
-    """Runs a process on a core to its end; the answer is what it printed."""
+def run(command, cores, timeout, check=True):
+    """Runs a process on some cores to its end; the answer is what it printed."""
     done = subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=timeout, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
+                          timeout=timeout, preexec_fn=lambda: os.sched_setaffinity(0, cores))
     if check and done.returncode != 0:
         raise RuntimeError(f"{' '.join(map(str, command[:4]))} ... ended with {done.returncode}: "
                            f"{(done.stderr or done.stdout).strip()[-500:]}")
     return done.stdout
+
+
+def run_for(command, cores, seconds, log):
+    """Runs a process for so long, or to its end if that comes first; the answer is what it printed."""
+    process = start(command, cores, log)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with open(log, errors="replace") as text:
+        return text.read()
 
 
 def stop(process):
@@ -34,7 +49,7 @@ def stop(process):
         return
     process.terminate()
     try:
-        process.wait(30)
+        process.wait(20)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -52,16 +67,27 @@ def wait_for_port(port, process, log, seconds=90):
                 return
         time.sleep(0.2)
     with open(log, errors="replace") as text:
-        raise RuntimeError(f"nobody listens on port {port}; {log} ends with: {text.read()[-500:]}")
+        lines = text.read().splitlines()
+    told = next((line for line in lines if "rror" in line or "Exception" in line), "")
+    raise RuntimeError(f"nobody listens on port {port}; its log: {told.strip()[:300]} ... {' '.join(lines[-2:])[-200:]}")
 
 
-def most_memory_mb(process):
-    """The most memory that a process had at once, in MB."""
-    with open(f"/proc/{process.pid}/status") as status:
+def processor_seconds(pid):
+    """What a process has used of processors, all threads together."""
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
+
+
+def memory_mb(pid):
+    """The most memory that a process had resident at once, and what of it now is no file that the kernel could drop."""
+    found = {}
+    with open(f"/proc/{pid}/status") as status:
         for line in status:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    return 0.0
+            name, _, value = line.partition(":")
+            if name in ("VmHWM", "RssAnon"):
+                found[name] = int(value.split()[0]) / 1024
+    return found.get("VmHWM", 0.0), found.get("RssAnon", 0.0)
 
 
 def describe(directory):
@@ -71,10 +97,11 @@ def describe(directory):
             return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "?")
 
     mount = subprocess.run(["findmnt", "-no", "SOURCE,FSTYPE", "-T", directory], capture_output=True, text=True)
+    java = subprocess.run("java -version 2>&1 | head -1", shell=True, capture_output=True, text=True)
     return [
         f"{os.cpu_count()} cores: {first('/proc/cpuinfo', 'model name')}",
         f"memory: {int(first('/proc/meminfo', 'MemTotal').split()[0]) // 1024} MB",
         f"kernel: {platform.release()}",
-        f"disk of the data: {mount.stdout.strip() or '?'}",
-        f"load when it began: {os.getloadavg()[0]:.1f}",
+        f"disk of the data: {' '.join(mount.stdout.split()) or '?'}",
+        f"Java: {java.stdout.strip() or 'none'}",
     ]

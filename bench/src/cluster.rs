@@ -85,7 +85,7 @@ impl Wanted {
                 (None, true) => self.create_everywhere(&mut nameserver, topic)?,
                 (None, false) => {
                     return Err(BenchError::Settings(format!(
-                        "topic {topic} does not exist, and --no-create is set"
+                        "topic {topic} does not exist"
                     )));
                 }
             };

@@ -4,7 +4,6 @@ use std::io::{self, Write};
 
 use crate::error::BenchError;
 use crate::expect::Expectation;
-use crate::measure::Track;
 use crate::outcome::{Outcome, grouped, ms};
 
 /// Where the search starts unless it is told.
@@ -13,8 +12,8 @@ const FIRST_RATE: f64 = 1000.0;
 /// The search ends when the rates that are kept and missed are this close.
 const CLOSE: f64 = 1.03;
 
-/// A rate is reached when this part of it was.
-const REACHED: f64 = 0.98;
+/// A rate is not reached when more than this part of the requests found no room by the end.
+const UNSENT: f64 = 0.02;
 
 /// The outcome at the highest rate that was found. `run` measures at a rate.
 pub fn find_max(
@@ -27,9 +26,8 @@ pub fn find_max(
     let mut rate = first_rate.unwrap_or(FIRST_RATE);
     loop {
         let outcome = run(rate)?;
-        let reached = outcome
-            .track(Track::Send)
-            .is_some_and(|track| track.requests_per_second >= rate * REACHED);
+        // What was answered in the window is no measure: of a short one it misses what was answered just behind it.
+        let reached = outcome.unsent as f64 <= rate * outcome.seconds * UNSENT;
         let why = match (bound.missed(&outcome), reached) {
             (Some(missed), _) => Some(missed),
             (None, false) => Some("the rate was not reached".to_owned()),
@@ -63,7 +61,7 @@ fn say(rate: f64, outcome: &Outcome, missed: Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::{Counts, Slice, latencies};
+    use crate::measure::{Counts, Slice, Track, latencies};
     use crate::outcome::{Gathered, Generator};
 
     /// A broker whose latency jumps above a rate.
@@ -97,6 +95,7 @@ mod tests {
             seconds: 1.0,
             tracks: vec![gathered.finish(Track::Send, 1.0)],
             unanswered: 0,
+            unsent: 0,
             unexpected: 0,
             closed: Vec::new(),
             findings: None,
@@ -122,6 +121,21 @@ mod tests {
             );
             assert!(runs < 30, "{runs}");
         }
+    }
+
+    #[test]
+    fn a_rate_that_finds_no_room_is_not_kept() {
+        let bound = "p50<1s".parse().unwrap();
+        let found = find_max(&bound, None, |rate| {
+            let unsent = (rate - 5000.0).max(0.0) as u64;
+            Ok(Outcome {
+                unsent,
+                ..outcome(rate, f64::MAX)
+            })
+        })
+        .unwrap();
+        let rate = found.tracks[0].requests_per_second;
+        assert!((4800.0..5200.0).contains(&rate), "{rate}");
     }
 
     #[test]

@@ -143,6 +143,16 @@ impl Recorder {
         }
     }
 
+    /// Something that was intended at one time has not happened by another: its latency is at least that.
+    pub fn waited(&mut self, track: Track, intended_ns: u64, now_ns: u64) {
+        if self.window.has(intended_ns) {
+            let lane = &mut self.lanes[track as usize];
+            lane.used = true;
+            lane.latencies
+                .saturating_record(now_ns.saturating_sub(intended_ns));
+        }
+    }
+
     /// Something was answered with an error.
     pub fn failed(&mut self, track: Track, now_ns: u64, code: i32) {
         if !self.window.has(now_ns) {

@@ -32,6 +32,9 @@ pub struct Outcome {
     pub tracks: Vec<TrackOutcome>,
     /// Messages that were sent and not answered.
     pub unanswered: u64,
+    /// Requests of an open loop that were due and had no room by the end.
+    #[serde(default)]
+    pub unsent: u64,
     /// Answers that nobody waited for.
     pub unexpected: u64,
     /// Connections that ended, and why.
@@ -264,9 +267,11 @@ impl Outcome {
             .find_map(|track| self.track(track))
     }
 
-    /// Whether messages were lost or an expectation was missed.
+    /// Whether nothing was lost, every expectation was met, and not everything was refused.
     pub fn is_good(&self) -> bool {
+        let refused = |track: &TrackOutcome| track.counts.errors > 0 && track.counts.requests == 0;
         self.missed.is_empty()
+            && !self.tracks.iter().any(refused)
             && self.unanswered == 0
             && self.closed.is_empty()
             && self.findings.is_none_or(|findings| findings.is_clean())
@@ -278,6 +283,9 @@ impl fmt::Display for Outcome {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for track in &self.tracks {
             write_track(out, track)?;
+        }
+        if self.tracks.is_empty() {
+            writeln!(out, "nothing  was answered while it was measured")?;
         }
         if let Some(findings) = &self.findings {
             let verdict = if findings.is_clean() {
@@ -302,6 +310,13 @@ impl fmt::Display for Outcome {
         }
         if self.unanswered > 0 {
             writeln!(out, "NO ANSWER to {} messages", grouped(self.unanswered))?;
+        }
+        if self.unsent > 0 {
+            let unsent = grouped(self.unsent);
+            writeln!(
+                out,
+                "NOT SENT {unsent} requests that were due: latencies count them as if they were answered at the end"
+            )?;
         }
         if let Some(first) = self.closed.first() {
             writeln!(out, "ENDED    {} connections: {first}", self.closed.len())?;
@@ -335,15 +350,25 @@ fn write_track(out: &mut fmt::Formatter<'_>, track: &TrackOutcome) -> fmt::Resul
     let TrackOutcome {
         counts, latency, ..
     } = track;
-    writeln!(
-        out,
-        "{name:8} {} msg/s, {} requests/s, {:.1} MB/s; {} messages, {} errors",
-        grouped(track.messages_per_second as u64),
-        grouped(track.requests_per_second as u64),
-        track.bytes_per_second / 1e6,
-        grouped(counts.messages),
-        grouped(counts.errors),
-    )?;
+    if track.track == Track::Heartbeat {
+        writeln!(
+            out,
+            "{name} {:.1} requests/s; {} requests, {} errors",
+            track.requests_per_second,
+            grouped(counts.requests),
+            grouped(counts.errors),
+        )?;
+    } else {
+        writeln!(
+            out,
+            "{name:8} {} msg/s, {} requests/s, {:.1} MB/s; {} messages, {} errors",
+            grouped(track.messages_per_second as u64),
+            grouped(track.requests_per_second as u64),
+            track.bytes_per_second / 1e6,
+            grouped(counts.messages),
+            grouped(counts.errors),
+        )?;
+    }
     if latency.count > 0 {
         writeln!(
             out,

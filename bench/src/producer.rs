@@ -280,6 +280,12 @@ impl Producer {
         true
     }
 
+    /// When the requests that wait for an answer were to be sent.
+    pub fn still_waiting(&self) -> impl Iterator<Item = u64> {
+        let busy = self.slots.iter().filter(|slot| slot.busy);
+        busy.map(|slot| slot.intended_ns)
+    }
+
     /// The end: how many messages are without an answer.
     pub fn unanswered(&self, templates: &Templates) -> u64 {
         let busy = self.slots.iter().filter(|slot| slot.busy);

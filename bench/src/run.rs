@@ -32,7 +32,16 @@ pub fn run(
     let (slice_sender, slices) = mpsc::channel();
     let (ready_sender, ready) = mpsc::channel();
     let mut gathering = Gathering::default();
-    let live = Live::new(plan.duration.as_secs(), quiet);
+    // What ends when all is read or sent has no length that is known.
+    let ends_early = |thread: &ThreadPlan| {
+        let mut ranges = thread.pullers.iter().flat_map(|puller| &puller.queues);
+        thread.requests.is_some() || ranges.any(|range| range.to.is_some())
+    };
+    let seconds = match threads.iter().any(ends_early) {
+        true => 0,
+        false => plan.duration.as_secs(),
+    };
+    let mut live = Live::new(seconds, quiet);
     let (window, reports) = thread::scope(|scope| {
         let mut starters = Vec::new();
         let mut handles = Vec::new();
@@ -56,7 +65,7 @@ pub fn run(
         for starter in starters {
             let _ = starter.send(window);
         }
-        gathering.gather(plan, window, &slices, &live);
+        gathering.gather(plan, window, &slices, &mut live);
         let mut reports = Vec::new();
         for handle in handles {
             let ended = handle
@@ -97,7 +106,7 @@ struct Gathering {
 
 impl Gathering {
     /// Takes slices until the threads are at their end, and shows each second when it is complete.
-    fn gather(&mut self, plan: &Plan, window: Window, slices: &Receiver<Slice>, live: &Live) {
+    fn gather(&mut self, plan: &Plan, window: Window, slices: &Receiver<Slice>, live: &mut Live) {
         let mut second = 0;
         loop {
             let complete_ns = window.from_ns + (second + 1) * SLICE_NS + GRACE_NS;
@@ -120,7 +129,7 @@ impl Gathering {
         }
     }
 
-    fn show(&self, second: u64, window: Window, live: &Live) {
+    fn show(&self, second: u64, window: Window, live: &mut Live) {
         if window.from_ns + second * SLICE_NS >= window.to_ns {
             return;
         }
@@ -183,6 +192,7 @@ fn outcome(
             .map(|(track, gathered)| gathered.finish(track, seconds))
             .collect(),
         unanswered: reports.iter().map(|report| report.unanswered).sum(),
+        unsent: reports.iter().map(|report| report.unsent).sum(),
         unexpected: reports.iter().map(|report| report.unexpected).sum(),
         closed: reports
             .iter()

@@ -29,6 +29,10 @@ use crate::template::Born;
 /// The largest frame that a broker may send.
 const MAX_FRAME_BYTES: usize = 256 << 20;
 
+/// So long after all that was waited for is there, what comes without having been waited for is still looked at: duplicates, and
+/// messages whose send got no answer.
+const QUIET_NS: u64 = 200_000_000;
+
 /// The longest wait in the kernel.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -59,6 +63,8 @@ pub struct ThreadReport {
     pub lateness: Histogram<u64>,
     /// Messages that were sent and not answered by the end.
     pub unanswered: u64,
+    /// Requests of an open loop that had no room by the end.
+    pub unsent: u64,
     /// Answers that nobody waited for.
     pub unexpected: u64,
     /// What was found, where it was looked for.
@@ -251,6 +257,7 @@ impl<'a> Worker<'a> {
         let mut before = None;
         let mut within: Option<Share> = None;
         let mut ended_ns = None;
+        let mut settled_ns = None;
         let mut next_tick_ns = 0;
         let mut now_ns = plan.clock.now_ns();
         loop {
@@ -267,10 +274,16 @@ impl<'a> Worker<'a> {
                     wall_ns: now_ns - since_ns,
                 });
             }
-            if let Some(ended_ns) = ended_ns
-                && (self.is_settled() || now_ns >= ended_ns + plan.drain.as_nanos() as u64)
-            {
-                break;
+            if let Some(ended_ns) = ended_ns {
+                let quiet_ns = match plan.pulling.reading.checks() {
+                    true => QUIET_NS,
+                    false => 0,
+                };
+                settled_ns = self.is_settled().then(|| settled_ns.unwrap_or(now_ns));
+                let is_quiet = settled_ns.is_some_and(|since_ns| now_ns >= since_ns + quiet_ns);
+                if is_quiet || now_ns >= ended_ns + plan.drain.as_nanos() as u64 {
+                    break;
+                }
             }
             if now_ns >= next_tick_ns {
                 next_tick_ns = now_ns + TICK.as_nanos() as u64;
@@ -293,7 +306,9 @@ impl<'a> Worker<'a> {
                 self.take(event)?;
             }
         }
-        Ok(self.finish(within.unwrap_or_default(), now_ns))
+        let mut report = self.finish(within.unwrap_or_default(), now_ns);
+        report.finished_ns = settled_ns.unwrap_or(now_ns);
+        Ok(report)
     }
 
     /// Whether there is nothing left to send or pull, before the time is up.
@@ -489,7 +504,29 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Takes note of the requests of an open loop that were due and had no room: a broker that stalls must not look better for
+    /// it, so they count as if they had been answered only now. How many they are.
+    fn give_up_backlog(&mut self, now_ns: u64) -> u64 {
+        let end_ns = self.window.to_ns.min(now_ns);
+        let mut count = 0;
+        let Some(schedule) = &mut self.schedule else {
+            return 0;
+        };
+        while schedule.next_ns() < end_ns && count < self.requests_left {
+            let intended_ns = schedule.take().at_ns;
+            self.recorder.waited(Track::Send, intended_ns, now_ns);
+            count += 1;
+        }
+        count
+    }
+
     fn finish(mut self, share: Share, now_ns: u64) -> ThreadReport {
+        let unsent = self.give_up_backlog(now_ns);
+        for (_, producer) in &self.producers {
+            for intended_ns in producer.still_waiting() {
+                self.recorder.waited(Track::Send, intended_ns, now_ns);
+            }
+        }
         let unanswered = self
             .producers
             .iter()
@@ -501,6 +538,7 @@ impl<'a> Worker<'a> {
             share,
             lateness: self.lateness,
             unanswered,
+            unsent,
             unexpected: self.unexpected,
             findings: self
                 .plan

@@ -181,3 +181,16 @@ fn an_open_loop_keeps_its_rate() {
         "{outcome}"
     );
 }
+
+#[test]
+fn a_schedule_that_cannot_be_kept_counts_to_the_end() {
+    let outcome = measure(Load {
+        rate: Some(20_000_000.0),
+        ..LOAD
+    });
+    let latency = outcome.track(Track::Send).unwrap().latency;
+    assert!(outcome.unsent > 1_000_000, "{outcome}");
+    // Nearly all requests of the half second waited for their turn until its end: half of that in the median.
+    let median_ms = latency.p50_ns / 1_000_000;
+    assert!((150..400).contains(&median_ms), "{outcome}");
+}

@@ -83,9 +83,9 @@ pub struct RunArgs {
     #[arg(short, long, default_value = "10s", value_parser = duration)]
     pub duration: Duration,
 
-    /// How long to run before measuring
-    #[arg(long, default_value = "1s", value_name = "DURATION", value_parser = duration)]
-    pub warm_up: Duration,
+    /// How long to run before measuring: 1s, or 0s with --count
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub warm_up: Option<Duration>,
 
     /// How long to wait at the end for what has not come
     #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = duration)]
@@ -94,6 +94,19 @@ pub struct RunArgs {
     /// Never sleep: for cores that are the generator's alone
     #[arg(long)]
     pub spin: bool,
+}
+
+impl RunArgs {
+    /// The warm-up, where nothing is counted. What has a number of messages is measured from the first of them.
+    pub fn warm_up(&self, load: Option<&LoadArgs>) -> Duration {
+        let counted = load.is_some_and(|load| load.count.is_some());
+        let default = if counted {
+            Duration::ZERO
+        } else {
+            Duration::from_secs(1)
+        };
+        self.warm_up.unwrap_or(default)
+    }
 }
 
 /// A list of cores.

@@ -73,7 +73,7 @@ pub fn consume(args: &ConsumeArgs) -> Result<bool, BenchError> {
     let mut settings = args.run.clone();
     if !args.tail {
         // There is only so much to read: nothing of it may go by unmeasured.
-        settings.warm_up = Duration::ZERO;
+        settings.warm_up = Some(Duration::ZERO);
         settings.duration = settings.duration.max(Duration::from_secs(3600));
     }
     let pull = Some(&args.pull);
@@ -156,7 +156,7 @@ pub fn replay(args: &ReplayArgs) -> Result<bool, BenchError> {
         .sum();
     let mut settings = args.run.clone();
     // What was recorded is measured from its first request on.
-    settings.warm_up = Duration::ZERO;
+    settings.warm_up = Some(Duration::ZERO);
     settings.duration = Duration::from_secs_f64(seconds);
     let load = Some(&args.load);
     let mut plan = plan(
@@ -318,7 +318,7 @@ fn plan(
             limits,
             reading,
         },
-        warm_up: settings.warm_up,
+        warm_up: settings.warm_up(load),
         duration: settings.duration,
         heartbeat: HEARTBEAT,
         commit: COMMIT,
@@ -347,7 +347,9 @@ fn threads(
             continue;
         };
         if let Some(rate) = load.rate {
-            let ramp = load.ramp.min(settings.warm_up + settings.duration);
+            let ramp = load
+                .ramp
+                .min(settings.warm_up(Some(load)) + settings.duration);
             thread.schedule = Some(rising_to(rate / count as f64, ramp));
         }
         thread.requests = load.count.map(|requests| {

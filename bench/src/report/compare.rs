@@ -2,11 +2,21 @@
 
 use std::fmt::Write;
 
+use super::page::utc;
 use crate::outcome::{Outcome, TrackOutcome, grouped, ms};
 
-/// A line for each figure: before, after, and how much it changed.
+/// What was run, and a line for each figure: before, after, and how much it changed.
 pub fn diff(before: &Outcome, after: &Outcome) -> String {
     let mut out = String::new();
+    for (name, outcome) in [("A", before), ("B", after)] {
+        let (when, arguments) = (utc(outcome.started_ms), outcome.arguments.join(" "));
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "{name}  {when}, {:.1} s: {arguments}", outcome.seconds);
+        if let Some(why) = &outcome.generator.limited {
+            let _ = writeln!(out, "   LIMITED by the load generator: {why}");
+        }
+    }
+    let _ = writeln!(out, "\n{:20} {:>14} {:>14} {:>10}", "", "A", "B", "B to A");
     for track in &after.tracks {
         let name = format!("{:?}", track.track).to_lowercase();
         // Writing to a string does not fail.

@@ -1,8 +1,10 @@
 //! Results as files: JSON, HdrHistogram's percentiles, and a page with charts; and two of them compared.
 
+mod axis;
 mod chart;
 mod compare;
 mod hgrm;
+mod page;
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +32,7 @@ pub fn write_chart(path: &Path, outcome: &Outcome) -> Result<(), BenchError> {
     let text = if is_svg {
         chart::svg(outcome)
     } else {
-        chart::html(outcome)
+        page::html(outcome)
     };
     write(path, &text)
 }

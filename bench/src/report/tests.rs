@@ -31,6 +31,7 @@ fn outcome(latency_ns: u64) -> Outcome {
         seconds: 3.0,
         tracks: vec![gathered.finish(Track::Send, 3.0)],
         unanswered: 0,
+        unsent: 0,
         unexpected: 0,
         closed: Vec::new(),
         findings: None,
@@ -55,6 +56,9 @@ fn json_is_read_back_and_compared() {
         .find(|line| line.contains("messages/s"))
         .unwrap();
     assert!(rate.contains("1,000") && rate.ends_with("+0.0 %"), "{rate}");
+    let header: Vec<&str> = text.lines().take(4).collect();
+    assert!(header[0].starts_with("A  1970-01-01 00:00 UTC, 3.0 s: --expect p99<2ms"));
+    assert!(header[3].trim_start().starts_with("A ") && header[3].ends_with("B to A"));
     assert!(diff(&before, &dir.join("none.json")).is_err());
     fs::remove_dir_all(dir).unwrap();
 }
@@ -86,10 +90,34 @@ fn percentiles_go_up_to_all() {
 
 #[test]
 fn charts_need_nothing_from_elsewhere() {
-    let page = chart::html(&outcome(1_000_000));
+    let page = page::html(&outcome(1_000_000));
     assert!(page.contains("p99&lt;2ms") && page.contains("a &amp; b"));
-    assert_eq!(page.matches("<polyline").count(), 2);
+    // A sample in the legend of each chart, the curve, the rate, and two percentiles over time.
+    assert_eq!(page.matches("<polyline").count(), 3 + 1 + 1 + 2);
     // The only address is the name of SVG's namespace.
     assert_eq!(page.matches("http").count(), 1);
     assert!(!page.contains("NaN") && !page.contains("inf"));
+}
+
+#[test]
+fn charts_show_values_and_what_was_wrong() {
+    let mut outcome = outcome(1_000_000);
+    outcome.missed.push("p99<2ms: it was 10 ms".to_owned());
+    outcome.generator.limited = Some("busy".to_owned());
+    let page = page::html(&outcome);
+    assert!(page.contains(">p50 1 ms<") && page.contains(">p99 10 ms<"));
+    assert!(page.contains("Missed p99&lt;2ms") && page.contains("Limited by the load generator"));
+    // A thousand messages in each full second, and in the last half of one.
+    outcome.seconds = 2.5;
+    assert!(chart::svg(&outcome).contains(">2,000<"));
+}
+
+#[test]
+fn a_run_without_any_answer_has_charts() {
+    let mut outcome = outcome(1_000_000);
+    outcome.tracks = vec![Gathered::default().finish(Track::Send, 3.0)];
+    let page = page::html(&outcome);
+    assert!(!page.contains("NaN") && !page.contains("inf"));
+    outcome.tracks.clear();
+    assert!(!page::html(&outcome).contains("NaN"));
 }
