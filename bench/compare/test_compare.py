@@ -86,6 +86,7 @@ class Page(unittest.TestCase):
         page = self.page()
         self.assertIn("| 250 k (200 k to 300 k) | 150 k (100 k to 170 k) |", page)
         self.assertIn("| 0.60 x |", page)
+        self.assertEqual(page.count(BY_KEY["sixty-four"].title), 4)  # rates, latencies, ratios, what it took
         self.assertIn("| 0.300 / 12.3 |", page)
         self.assertIn("| durable, 64 in flight, against raw | 0.80 x | 0.60 x | no |", page)
         self.assertIn("| 50 %, 100 MB |", page)
