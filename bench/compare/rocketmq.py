@@ -75,7 +75,8 @@ def figures_of(outcome, command):
         return {"note": "nothing was answered"}
     notes = []
     if found["counts"]["errors"]:
-        notes.append(f"{found['counts']['errors']} errors")
+        codes = ", ".join(found.get("codes", {}))
+        notes.append(f"{found['counts']['errors']} errors (codes: {codes})")
     if outcome["unanswered"]:
         notes.append(f"{outcome['unanswered']} without an answer")
     if outcome["closed"]:

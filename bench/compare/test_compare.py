@@ -36,6 +36,9 @@ class Tools(unittest.TestCase):
     def test_what_went_wrong_is_noted(self):
         generator = {"threads": [], "limited": "it had no time left"}
         note = rocketmq.figures_of(outcome(unanswered=3, closed=["reset"], generator=generator), "send")["note"]
+        refused = outcome()
+        refused["tracks"][0].update(counts={"errors": 5}, codes={"2": 5})
+        self.assertEqual(rocketmq.figures_of(refused, "send")["note"], "5 errors (codes: 2)")
         for part in ["3 without an answer", "1 connections ended: reset", "limited by the generator"]:
             self.assertIn(part, note)
 
