@@ -42,10 +42,13 @@ class Nats(Peer):
                            self.generator_cores, 60)
 
     def publish(self, workload, messages):
-        """From publishers that wait for each answer: of a message, or of an atomic batch of them. More than 64 in flight are
-        asynchronous: the tool sends so many and waits for their answers."""
+        """From publishers that wait for each answer: of a message, or, where each is synced, of an atomic batch of them. More in
+        flight are asynchronous: the tool sends so many and waits for their answers. Of the two for batches the faster is used."""
         stream = ["bench", "--create", "--purge", "--storage", "file", "--size", workload.size, "--msgs", messages]
-        if workload.batch > 1:
+        if workload.batch > 1 and not self.always:
+            how = ["pub", "async", *stream, "--clients", workload.connections,
+                   "--batch", workload.in_flight * workload.batch]
+        elif workload.batch > 1:
             how = ["pub", "atomic", *stream, "--clients", workload.total_in_flight, "--batch", workload.batch]
         elif workload.total_in_flight > 64:
             how = ["pub", "async", *stream, "--clients", workload.connections, "--batch", workload.in_flight]

@@ -75,7 +75,8 @@ def figures_of(outcome, command):
         return {"note": "nothing was answered"}
     notes = []
     if found["counts"]["errors"]:
-        notes.append(f"{found['counts']['errors']} errors")
+        codes = ", ".join(found.get("codes", {}))
+        notes.append(f"{found['counts']['errors']} errors (codes: {codes})")
     if outcome["unanswered"]:
         notes.append(f"{outcome['unanswered']} without an answer")
     if outcome["closed"]:
@@ -118,9 +119,9 @@ class Corelane(Protocol):
         self.keys = {}
         if filled:
             # Several logs share the disk space of one.
-            self.keys["retention_bytes"] = size_of(options.retention) // shards
+            self.keys["retention_bytes"] = f"{size_of(options.retention) // shards >> 20}MiB"
             if shards > 1:
-                self.keys["segment_bytes"] = (1 << 30) // shards
+                self.keys["segment_bytes"] = f"{1024 // shards}MiB"
         self.settings = ", ".join([
             f"flush={flush}", f"{shards} shard{'s' if shards > 1 else ''}", *(f"{key}={value}" for key, value in self.keys.items()),
             f"{options.fill} sent before, so that segments are used again" if filled else

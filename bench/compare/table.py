@@ -124,7 +124,7 @@ def ratios(members, workloads, cells, ours):
         return times(mine / theirs) if mine and theirs else "-"
 
     name = dict(members)[ours]
-    shown = [workload for workload in workloads if cells[ours, workload.key].rate]
+    shown = [workload for workload in workloads if any(show(slug, workload.key) != "-" for slug, _ in others)]
     return [f"{name}, as a multiple of", "", *grid(others, shown, show), ""]
 
 

@@ -36,6 +36,9 @@ class Tools(unittest.TestCase):
     def test_what_went_wrong_is_noted(self):
         generator = {"threads": [], "limited": "it had no time left"}
         note = rocketmq.figures_of(outcome(unanswered=3, closed=["reset"], generator=generator), "send")["note"]
+        refused = outcome()
+        refused["tracks"][0].update(counts={"errors": 5}, codes={"2": 5})
+        self.assertEqual(rocketmq.figures_of(refused, "send")["note"], "5 errors (codes: 2)")
         for part in ["3 without an answer", "1 connections ended: reset", "limited by the generator"]:
             self.assertIn(part, note)
 
@@ -86,6 +89,7 @@ class Page(unittest.TestCase):
         page = self.page()
         self.assertIn("| 250 k (200 k to 300 k) | 150 k (100 k to 170 k) |", page)
         self.assertIn("| 0.60 x |", page)
+        self.assertEqual(page.count(BY_KEY["sixty-four"].title), 4)  # rates, latencies, ratios, what it took
         self.assertIn("| 0.300 / 12.3 |", page)
         self.assertIn("| durable, 64 in flight, against raw | 0.80 x | 0.60 x | no |", page)
         self.assertIn("| 50 %, 100 MB |", page)

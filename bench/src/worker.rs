@@ -515,6 +515,10 @@ impl<'a> Worker<'a> {
         while schedule.next_ns() < end_ns && count < self.requests_left {
             let intended_ns = schedule.take().at_ns;
             self.recorder.waited(Track::Send, intended_ns, now_ns);
+            if !self.pullers.is_empty() {
+                // Nobody has received it either.
+                self.recorder.waited(Track::Receipt, intended_ns, now_ns);
+            }
             count += 1;
         }
         count
