@@ -54,7 +54,10 @@ fn main() {
         rounds: number(2, 5.0) as usize,
         round: Duration::from_secs_f64(number(3, 1.0)),
     };
-    std::fs::create_dir(&setting.directory).expect("a directory that does not exist yet");
+    if let Err(error) = std::fs::create_dir(&setting.directory) {
+        eprintln!("cannot make {}: {error}", setting.directory.display());
+        return;
+    }
     setting.directory = setting.directory.canonicalize().unwrap();
     let (what, given) = (what.clone(), setting.clone());
     let executor = LocalExecutorBuilder::new(Placement::Fixed(0))
