@@ -5,8 +5,9 @@
 
 #![allow(
     clippy::print_stdout,
+    clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "a benchmark that people run"
+    reason = "a benchmark that people run; nothing else runs beside it"
 )]
 
 use std::hint::black_box;
