@@ -29,12 +29,19 @@ use glommio::timer::Timer;
 use io_uring::{opcode, types};
 
 use crate::log::{
-    AlignedBuffer, DiskSpace, Io, IoError, ReadBuffer, SegmentId, Slice, WriteId, WriteOp,
+    AlignedBuffer, DiskSpace, FileId, Io, IoError, ReadBuffer, ReadBuffers, ReadId, ReadOp,
+    SegmentId, Slice, WriteId, WriteOp,
 };
 use crate::ring::{Completion, Owner, Ring, Token, Waker};
 
 /// Background operations in flight at once: enough to keep the device busy, few enough to leave it to commits.
 const BACKGROUND_IN_FLIGHT: usize = 8;
+/// Files that are kept open for reads.
+const READ_FILES: usize = 16;
+/// Read buffers that are kept to be used again: the log's read cache is made of them.
+const READ_BUFFER_BYTES: usize = 24 << 20;
+/// Best effort, the last of its levels, where the device's scheduler has levels.
+const READ_PRIORITY: u16 = 2 << 13 | 7;
 
 enum Bytes {
     Read { buffer: AlignedBuffer, done: usize },
@@ -42,11 +49,20 @@ enum Bytes {
     Group { id: WriteId, bytes: Slice },
 }
 
+/// Whom an operation's result is for.
+enum For {
+    Task(Rc<Waiting>),
+    /// A read of the log, whose result the host takes.
+    Log(ReadId),
+    /// A group.
+    Nobody,
+}
+
 struct Operation {
     file: Rc<DmaFile>,
     offset: u64,
     bytes: Bytes,
-    waiting: Rc<Waiting>,
+    result_for: For,
 }
 
 /// Where a background operation leaves its result for the task that awaits it.
@@ -56,7 +72,6 @@ struct Waiting {
     task: RefCell<Option<TaskWaker>>,
 }
 
-#[derive(Default)]
 struct Queue {
     /// Operations that the ring has, or will have, by the payload of their token.
     slots: Vec<Option<Operation>>,
@@ -70,6 +85,41 @@ struct Queue {
     /// Group writes for segments that are not open yet.
     early: Vec<WriteOp>,
     finished: Vec<(WriteId, Result<(), IoError>)>,
+    /// Files that reads go to, the one that was used last at the end.
+    read_files: VecDeque<(FileId, Rc<DmaFile>)>,
+    /// Reads of files that are being opened.
+    early_reads: Vec<ReadOp>,
+    finished_reads: Vec<(ReadId, Result<ReadBuffer, IoError>)>,
+    read_buffers: ReadBuffers,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            groups: VecDeque::new(),
+            groups_in_flight: 0,
+            background: VecDeque::new(),
+            background_in_flight: 0,
+            segments: HashMap::new(),
+            early: Vec::new(),
+            finished: Vec::new(),
+            read_files: VecDeque::new(),
+            early_reads: Vec::new(),
+            finished_reads: Vec::new(),
+            read_buffers: ReadBuffers::new(READ_BUFFER_BYTES),
+        }
+    }
+}
+
+impl Drop for Queue {
+    /// What the kernel may still read or write is left to it.
+    fn drop(&mut self) {
+        for operation in self.slots.drain(..).flatten() {
+            std::mem::forget(operation);
+        }
+    }
 }
 
 struct Inner {
@@ -159,6 +209,57 @@ impl Disk {
         self.inner.queue.borrow().groups_in_flight
     }
 
+    /// Takes a read of the log; its result comes with [`Disk::finished_reads`]. `Some`: the file is to be opened first, and
+    /// the host does so with [`Disk::open_for_reads`] beside everything else.
+    pub fn read(&self, read: ReadOp) -> Option<FileId> {
+        let mut queue = self.inner.queue.borrow_mut();
+        if let Some(file) = queue.file_for_reads(read.file) {
+            queue.add_read(file, read);
+            return None;
+        }
+        let opening = queue
+            .early_reads
+            .iter()
+            .any(|early| early.file == read.file);
+        queue.early_reads.push(read);
+        (!opening).then_some(read.file)
+    }
+
+    /// Opens a file for the reads that wait for it and those to come.
+    pub async fn open_for_reads(&self, id: FileId) {
+        let opened = self.open(&id.file_name()).await;
+        let mut queue = self.inner.queue.borrow_mut();
+        let queue = &mut *queue;
+        if let Ok(file) = &opened {
+            queue.read_files.push_back((id, file.clone()));
+            if queue.read_files.len() > READ_FILES {
+                queue.read_files.pop_front();
+            }
+        }
+        let early = std::mem::take(&mut queue.early_reads);
+        let (waiting, others) = early.into_iter().partition(|read| read.file == id);
+        queue.early_reads = others;
+        let waiting: Vec<ReadOp> = waiting;
+        for read in waiting {
+            match &opened {
+                Ok(file) => queue.add_read(file.clone(), read),
+                Err(error) => queue.finished_reads.push((read.id, Err(error.clone()))),
+            }
+        }
+        self.inner.waker.wake();
+    }
+
+    /// The reads of the log that have ended since the last call.
+    pub fn finished_reads(&self, out: &mut Vec<(ReadId, Result<ReadBuffer, IoError>)>) {
+        out.append(&mut self.inner.queue.borrow_mut().finished_reads);
+    }
+
+    /// A name stands for another file from now on, or for none.
+    fn forget_file(&self, name: &str) {
+        let mut queue = self.inner.queue.borrow_mut();
+        queue.read_files.retain(|(id, _)| id.file_name() != name);
+    }
+
     /// Hands everything that waits to the ring. To be called before the ring's turn.
     pub fn submit(&self, ring: &mut Ring) {
         let mut queue = self.inner.queue.borrow_mut();
@@ -197,7 +298,6 @@ impl Disk {
                 *done += usize::try_from(result).unwrap_or(0);
             }
         }
-        let waiting = operation.waiting.clone();
         let outcome = match (&operation.bytes, result) {
             (_, error) if error < 0 => Err(from_errno("read or write", -error)),
             (Bytes::Write { bytes, done }, 0) if *done < bytes.len() => Err(failed(
@@ -218,6 +318,15 @@ impl Disk {
                 Bytes::Read { buffer, done } => Some(buffer.freeze().slice(0..done)),
                 _ => None,
             }),
+        };
+        let waiting = match operation.result_for {
+            For::Task(waiting) => waiting,
+            For::Log(id) => {
+                let read = outcome.and_then(|bytes| bytes.ok_or_else(no_bytes));
+                queue.finished_reads.push((id, read));
+                return;
+            }
+            For::Nobody => return,
         };
         *waiting.result.borrow_mut() = Some(outcome);
         if let Some(task) = waiting.task.borrow_mut().take() {
@@ -257,7 +366,7 @@ impl Disk {
             file: file.clone(),
             offset,
             bytes,
-            waiting: waiting.clone(),
+            result_for: For::Task(waiting.clone()),
         };
         self.inner.queue.borrow_mut().add_background(operation);
         self.inner.waker.wake();
@@ -291,6 +400,29 @@ impl Queue {
         self.background.push_back(slot);
     }
 
+    fn file_for_reads(&mut self, id: FileId) -> Option<Rc<DmaFile>> {
+        if let FileId::Segment(segment) = id
+            && let Some(file) = self.segments.get(&segment)
+        {
+            return Some(file.clone());
+        }
+        let at = self.read_files.iter().position(|(known, _)| *known == id)?;
+        let found = self.read_files.remove(at)?;
+        let file = found.1.clone();
+        self.read_files.push_back(found);
+        Some(file)
+    }
+
+    fn add_read(&mut self, file: Rc<DmaFile>, read: ReadOp) {
+        let buffer = self.read_buffers.take(read.len);
+        self.add_background(Operation {
+            file,
+            offset: read.offset,
+            bytes: Bytes::Read { buffer, done: 0 },
+            result_for: For::Log(read.id),
+        });
+    }
+
     fn add_group(&mut self, write: WriteOp) {
         let Some(file) = self.segments.get(&write.segment).cloned() else {
             self.early.push(write);
@@ -304,7 +436,7 @@ impl Queue {
             file,
             offset: write.file_offset,
             bytes,
-            waiting: Rc::default(),
+            result_for: For::Nobody,
         };
         let slot = self.slot(operation);
         self.groups.push_back(slot);
@@ -321,6 +453,7 @@ impl Queue {
                 let rest = &mut buffer[*done..];
                 opcode::Read::new(fd, rest.as_mut_ptr(), rest.len() as u32)
                     .offset(offset + *done as u64)
+                    .ioprio(READ_PRIORITY)
                     .build()
             }
             Bytes::Write { bytes, done } => {
@@ -387,7 +520,7 @@ impl Io for Disk {
         let read = self
             .run(file, offset, Bytes::Read { buffer, done: 0 })
             .await?;
-        read.ok_or_else(|| failed("read", "the operation gave no bytes".to_owned()))
+        read.ok_or_else(no_bytes)
     }
 
     async fn write_at(&self, file: &Self::File, offset: u64, bytes: &Slice) -> Result<(), IoError> {
@@ -411,10 +544,13 @@ impl Io for Disk {
 
     async fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
         let renamed = glommio::io::rename(self.path(from), self.path(to)).await;
+        self.forget_file(from);
+        self.forget_file(to);
         renamed.map_err(|error| glommio_error("rename", from, error))
     }
 
     async fn remove(&self, name: &str) -> Result<(), IoError> {
+        self.forget_file(name);
         match glommio::io::remove(self.path(name))
             .await
             .map_err(|error| glommio_error("remove", name, error))
@@ -480,6 +616,10 @@ fn whole(written: usize, len: usize) -> Result<(), IoError> {
     }
     let cause = format!("only {written} of {len} bytes were written");
     Err(failed("write a group", cause))
+}
+
+fn no_bytes() -> IoError {
+    failed("read", "the operation gave no bytes".to_owned())
 }
 
 fn failed(op: &str, cause: String) -> IoError {
