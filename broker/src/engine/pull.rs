@@ -149,7 +149,7 @@ impl Engine {
         ) {
             Ok(found) => found,
             Err(ReadMiss::Wanted(read)) => {
-                self.retry_after_read(read, req);
+                self.retry_after_read(turn, read, req);
                 return Ok(());
             }
             Err(miss @ ReadMiss::Damaged { .. }) => {

@@ -94,6 +94,7 @@ impl<P: StableBytes> Net<P> {
             .extend(conn.held.drain(..).map(|held| held.buffer));
         self.assembly_bytes -= conn.assembly.room();
         conn.assembly = Default::default();
+        self.inflight_bytes -= std::mem::take(&mut conn.inflight_bytes);
         let peer = conn.peer;
         self.open -= 1;
         self.counters.closed += 1;

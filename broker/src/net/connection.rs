@@ -45,6 +45,10 @@ pub(super) struct Conn<P> {
     pub(super) ended: bool,
     /// Too much is queued to it: nothing is received meanwhile.
     pub(super) paused: bool,
+    /// Bytes received and held up.
+    pub(super) inflight_bytes: usize,
+    /// Too much is held up: nothing more is taken from it meanwhile.
+    pub(super) overdrawn: bool,
     pub(super) assembly: Assembly,
     pub(super) held: VecDeque<Held>,
     pub(super) turn: u64,
@@ -75,6 +79,8 @@ impl<P: StableBytes> Conn<P> {
             arming: false,
             ended: false,
             paused: false,
+            inflight_bytes: 0,
+            overdrawn: false,
             assembly: Assembly::default(),
             held: VecDeque::new(),
             turn: 0,
@@ -94,7 +100,8 @@ impl<P: StableBytes> Conn<P> {
 
     /// Whether a receive is wanted, given that it has none.
     pub(super) fn is_to_receive(&self) -> bool {
-        self.is_open() && !self.receiving && !self.paused && !self.ended && self.held.is_empty()
+        let wanted = self.is_open() && !self.paused && !self.overdrawn && !self.ended;
+        wanted && !self.receiving && self.held.is_empty()
     }
 
     pub(super) fn queued_bytes(&self) -> usize {

@@ -20,6 +20,7 @@ mod assembly;
 mod buffers;
 mod close;
 mod connection;
+mod inflight;
 mod limits;
 mod listen;
 mod outgoing;
@@ -105,6 +106,9 @@ pub struct Net<P: StableBytes> {
     to_arm: VecDeque<u32>,
     assembly_bytes: usize,
     spare_assemblies: Vec<Assembly>,
+    inflight_bytes: usize,
+    /// From which nothing is taken because of what is held up.
+    overdrawn: Vec<ConnId>,
 
     /// Slots that have something queued.
     dirty: Vec<u32>,
@@ -157,6 +161,8 @@ impl<P: StableBytes> Net<P> {
             to_arm: VecDeque::new(),
             assembly_bytes: 0,
             spare_assemblies: Vec::new(),
+            inflight_bytes: 0,
+            overdrawn: Vec::new(),
             dirty: Vec::new(),
             queued_bytes: 0,
             spare: Vec::new(),

@@ -39,7 +39,7 @@ const BACKGROUND_IN_FLIGHT: usize = 8;
 /// Files that are kept open for reads.
 const READ_FILES: usize = 16;
 /// Read buffers that are kept to be used again: the log's read cache is made of them.
-const READ_BUFFER_BYTES: usize = 24 << 20;
+const READ_BUFFER_BYTES: usize = 32 << 20;
 /// Best effort, the last of its levels, where the device's scheduler has levels.
 const READ_PRIORITY: u16 = 2 << 13 | 7;
 

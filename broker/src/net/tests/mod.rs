@@ -25,6 +25,9 @@ struct Seen {
     closed: Vec<CloseReason>,
     counters: NetCounters,
     connections: usize,
+    /// Frames that were held up, and the most bytes that were at once.
+    held_up: usize,
+    inflight_bytes: usize,
     thread_cpu: Duration,
 }
 
@@ -57,10 +60,12 @@ unsafe impl StableBytes for TestPart {
 }
 
 /// Does what the first byte of a frame's body says: `e` answers with the frame, `b` with as many bytes as the next four
-/// bytes say (a frame, half of its body a shared part), `c` answers with the frame and closes, `n` does nothing.
+/// bytes say (a frame, half of its body a shared part), `c` answers with the frame and closes, `h` holds the frame up, `l` lets
+/// go of all that is held up and answers, `n` does nothing.
 struct TestService {
     seen: Arc<Mutex<Seen>>,
     alive: Arc<AtomicUsize>,
+    held_up: Vec<(ConnId, usize)>,
 }
 
 fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -102,6 +107,20 @@ impl Handler<TestPart> for TestService {
             b'c' => {
                 net.write(conn).unwrap().extend_from_slice(frame);
                 return ControlFlow::Break(CloseReason::Requested("asked to"));
+            }
+            b'h' => {
+                net.hold_up(conn, frame.len());
+                self.held_up.push((conn, frame.len()));
+                let mut seen = self.seen.lock().unwrap();
+                seen.held_up += 1;
+                seen.inflight_bytes = seen.inflight_bytes.max(net.inflight_bytes());
+            }
+            b'l' => {
+                for (conn, bytes) in self.held_up.drain(..) {
+                    net.let_go(conn, bytes);
+                }
+                assert_eq!(net.inflight_bytes(), 0);
+                net.write(conn).unwrap().extend_from_slice(frame);
             }
             _ => {}
         }
@@ -147,6 +166,7 @@ impl Server {
         let mut service = TestService {
             seen: seen.clone(),
             alive: alive.clone(),
+            held_up: Vec::new(),
         };
         let thread = thread::spawn(move || {
             LocalExecutor::default().run(async move {
@@ -168,6 +188,7 @@ impl Server {
                 net.buffers.free() == usize::from(net.limits.receive_buffers)
                     && net.queued_bytes == 0
                     && net.assembly_bytes == 0
+                    && net.inflight_bytes == 0
             })
         });
         let (address, stop) = told.recv().unwrap();
