@@ -10,7 +10,7 @@
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "lists a directory on the executor's thread for blocking calls"
+    reason = "lists a directory on the executor's thread for blocking calls, and tells whether there were commits lately"
 )]
 
 use std::cell::{Cell, RefCell};
@@ -21,7 +21,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::{Poll, Waker as TaskWaker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use glommio::GlommioError;
 use glommio::io::{Directory, DmaFile, OpenOptions};
@@ -36,6 +36,12 @@ use crate::ring::{Completion, Owner, Ring, Token, Waker};
 
 /// Background operations in flight at once: enough to keep the device busy, few enough to leave it to commits.
 const BACKGROUND_IN_FLIGHT: usize = 8;
+/// Reads of the log in flight at once while nothing is committed.
+const READS_IN_FLIGHT: usize = 8;
+/// A commit has to wait for the reads that are in the device before it: while there are commits, one read at a time.
+const READS_BESIDE_COMMITS: usize = 1;
+/// For so long after a group was handed over, more are expected.
+const COMMITS_EXPECTED: Duration = Duration::from_millis(5);
 /// Files that are kept open for reads.
 const READ_FILES: usize = 16;
 /// Read buffers that are kept to be used again: the log's read cache is made of them.
@@ -80,6 +86,10 @@ struct Queue {
     groups_in_flight: usize,
     background: VecDeque<usize>,
     background_in_flight: usize,
+    reads: VecDeque<usize>,
+    reads_in_flight: usize,
+    /// When a group was handed over last.
+    committed: Option<Instant>,
     /// Segments that group writes go to, once they are open.
     segments: HashMap<SegmentId, Rc<DmaFile>>,
     /// Group writes for segments that are not open yet.
@@ -102,6 +112,9 @@ impl Default for Queue {
             groups_in_flight: 0,
             background: VecDeque::new(),
             background_in_flight: 0,
+            reads: VecDeque::new(),
+            reads_in_flight: 0,
+            committed: None,
             segments: HashMap::new(),
             early: Vec::new(),
             finished: Vec::new(),
@@ -176,6 +189,7 @@ impl Disk {
     /// Takes a group write; its result comes with [`Disk::finished`].
     pub fn write_group(&self, write: WriteOp) {
         let mut queue = self.inner.queue.borrow_mut();
+        queue.committed = Some(Instant::now());
         queue.groups_in_flight += 1;
         queue.add_group(write);
     }
@@ -185,10 +199,11 @@ impl Disk {
         &self,
         write: WriteOp,
     ) -> Result<(WriteId, Result<(), IoError>), WriteOp> {
-        let queue = self.inner.queue.borrow();
-        let Some(file) = queue.segments.get(&write.segment) else {
+        let mut queue = self.inner.queue.borrow_mut();
+        let Some(file) = queue.segments.get(&write.segment).cloned() else {
             return Err(write);
         };
+        queue.committed = Some(Instant::now());
         let vector = libc::iovec {
             iov_base: write.bytes.as_ptr().cast_mut().cast(),
             iov_len: write.bytes.len(),
@@ -272,6 +287,23 @@ impl Disk {
             queue.background_in_flight += 1;
             queue.push(slot, ring);
         }
+        if queue.reads.is_empty() {
+            return;
+        }
+        let commits = queue
+            .committed
+            .is_some_and(|at| at.elapsed() < COMMITS_EXPECTED);
+        let most = if commits {
+            READS_BESIDE_COMMITS
+        } else {
+            READS_IN_FLIGHT
+        };
+        while queue.reads_in_flight < most
+            && let Some(slot) = queue.reads.pop_front()
+        {
+            queue.reads_in_flight += 1;
+            queue.push(slot, ring);
+        }
     }
 
     /// Takes one completion of [`Owner::Disk`].
@@ -294,7 +326,10 @@ impl Disk {
                 return;
             }
             Bytes::Read { done, .. } | Bytes::Write { done, .. } => {
-                queue.background_in_flight -= 1;
+                match operation.result_for {
+                    For::Log(_) => queue.reads_in_flight -= 1,
+                    For::Task(_) | For::Nobody => queue.background_in_flight -= 1,
+                }
                 *done += usize::try_from(result).unwrap_or(0);
             }
         }
@@ -348,7 +383,8 @@ impl Disk {
     /// Whether tasks wait for operations of theirs, so that the host should not keep the executor to itself.
     pub fn has_background(&self) -> bool {
         let queue = self.inner.queue.borrow();
-        queue.background_in_flight > 0 || !queue.background.is_empty()
+        let reads = queue.reads_in_flight > 0 || !queue.reads.is_empty();
+        reads || queue.background_in_flight > 0 || !queue.background.is_empty()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -396,8 +432,13 @@ impl Queue {
     }
 
     fn add_background(&mut self, operation: Operation) {
+        let is_read = matches!(operation.result_for, For::Log(_));
         let slot = self.slot(operation);
-        self.background.push_back(slot);
+        if is_read {
+            self.reads.push_back(slot);
+        } else {
+            self.background.push_back(slot);
+        }
     }
 
     fn file_for_reads(&mut self, id: FileId) -> Option<Rc<DmaFile>> {
