@@ -22,6 +22,9 @@ pub struct NetLimits {
     pub max_inflight_bytes_total: usize,
     /// Shared parts below this are copied into the send queue: a vector of their own costs the kernel more.
     pub copy_below_bytes: usize,
+    /// From so many bytes on a send leaves them where they are until the peer has them, where the kernel can and the peer is
+    /// on another machine. 0: never.
+    pub zero_copy_bytes: usize,
     /// Frames handled for one connection in one turn.
     pub max_frames_per_turn: usize,
     /// Bytes handled for one connection in one turn (the frame that passes the bound is still handled).
@@ -52,6 +55,7 @@ impl Default for NetLimits {
             max_inflight_bytes: 4 << 20,
             max_inflight_bytes_total: 64 << 20,
             copy_below_bytes: 1024,
+            zero_copy_bytes: 64 << 10,
             max_frames_per_turn: 256,
             max_bytes_per_turn: 512 << 10,
             idle_ms: 120_000,
@@ -116,4 +120,8 @@ pub struct NetCounters {
     pub sends: u64,
     /// ... of these: with parts that were not copied.
     pub sends_shared: u64,
+    /// ... of these: whose bytes the kernel was asked not to copy.
+    pub sends_zero_copy: u64,
+    /// ... and copied nevertheless.
+    pub zero_copy_copied: u64,
 }

@@ -183,6 +183,7 @@ impl<P: StableBytes> Net<P> {
         match payload >> OPERATION_SHIFT {
             1 => self.accepted(ring, slot, completion, handler),
             2 => self.received(ring, slot, completion, handler),
+            3 if completion.is_notification() => self.notified(slot, completion),
             3 => self.sent(ring, slot, completion),
             other => debug_assert!(false, "no operation {other}"),
         }
@@ -251,6 +252,7 @@ impl<P: StableBytes> Drop for Net<P> {
             if let Some(conn) = self.connections.at(slot) {
                 receiving |= conn.receiving;
                 std::mem::forget(conn.sending.take());
+                std::mem::forget(std::mem::take(&mut conn.lingering));
             }
         }
         if receiving {
