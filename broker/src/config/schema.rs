@@ -249,6 +249,9 @@ schema! {
         max_inflight_bytes: usize = 64 * MIB as usize, bytes(MIB, 64 * GIB), AtRestart;
         /// Bytes waiting to be sent on one connection, above which a client that does not read is disconnected.
         max_connection_unsent_bytes: usize = 32 * MIB as usize, bytes(MIB, GIB), AtRestart;
+        /// Sends from this size on leave their bytes in place until the client has them, if it is on another machine and the
+        /// kernel can (SEND_ZC). 0: never.
+        zero_copy_bytes: usize = 64 * KIB as usize, bytes(0, GIB), AtRestart;
         /// Bytes that were accepted and are not durable yet; above it sends are answered SYSTEM_BUSY.
         max_unflushed_bytes: usize = 32 * MIB as usize, bytes(MIB, 64 * GIB), AtRestart;
         /// Topics.

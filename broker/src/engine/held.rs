@@ -16,6 +16,8 @@ struct Held {
     end: Position,
     connection: Connection,
     bytes: usize,
+    /// Length of the request, which is held up until the log is durable.
+    request_bytes: usize,
     /// Version of the topics that the NameServers must know before this answer may go; 0 for none.
     registration: u64,
     since_mono_ms: i64,
@@ -49,7 +51,7 @@ impl HeldReplies {
     pub fn hold(
         &mut self,
         end: Position,
-        connection: Connection,
+        (connection, request_bytes): (Connection, usize),
         registration: u64,
         mono_ms: i64,
         write: impl FnOnce(&mut Vec<u8>),
@@ -65,6 +67,7 @@ impl HeldReplies {
             end,
             connection,
             bytes,
+            request_bytes,
             registration,
             since_mono_ms: mono_ms,
         });
@@ -76,6 +79,7 @@ impl HeldReplies {
             self.waits.count(mono_ms - held.since_mono_ms);
             let answer = &self.bytes[self.released..self.released + held.bytes];
             self.released += held.bytes;
+            out.let_go(held.connection, held.request_bytes);
             if held.registration > self.registered {
                 self.registering.push(AwaitingRegistration {
                     version: held.registration,

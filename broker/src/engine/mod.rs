@@ -108,6 +108,8 @@ pub struct Engine {
     unescaped: String,
     store_host: Host,
     opaque: i32,
+    /// Length of the request that is handled.
+    request_bytes: usize,
     send_round: i32,
     unique_keys: u64,
     last_store_ms: i64,
@@ -160,6 +162,7 @@ impl Engine {
             unescaped: String::new(),
             store_host: Host::from(settings.store_host),
             opaque: 0,
+            request_bytes: 0,
             send_round: -1,
             unique_keys: 0,
             last_store_ms: 0,
@@ -261,6 +264,7 @@ impl Engine {
             frame,
             bytes,
         };
+        self.request_bytes = bytes.len();
         let result = match frame.code {
             request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
                 self.send(turn, &req)
@@ -331,6 +335,7 @@ impl Engine {
     pub fn on_read(&mut self, turn: &mut Turn<'_>, read: ReadId) {
         self.delays.read_done(read);
         for waiting in self.waiting_reads.remove(&read).unwrap_or_default() {
+            turn.out.let_go(waiting.connection, waiting.frame.len());
             self.dispatch(turn, waiting.connection, &waiting.frame, true);
         }
         self.transactions_read(turn, read);
@@ -387,7 +392,8 @@ impl Engine {
     }
 
     /// Handles `req` again when the read is done.
-    fn retry_after_read(&mut self, read: ReadId, req: &Request<'_>) {
+    fn retry_after_read(&mut self, turn: &mut Turn<'_>, read: ReadId, req: &Request<'_>) {
+        turn.out.hold_up(req.to.connection, req.bytes.len());
         let waiting = WaitingRead {
             connection: req.to.connection,
             frame: req.bytes.into(),
@@ -425,8 +431,11 @@ impl Engine {
             write(turn.out.buffer(to.connection));
             return;
         }
+        let request_bytes = self.request_bytes;
+        turn.out.hold_up(to.connection, request_bytes);
+        let whose = (to.connection, request_bytes);
         self.held
-            .hold(end, to.connection, registration, turn.now.mono_ms, write);
+            .hold(end, whose, registration, turn.now.mono_ms, write);
     }
 
     fn next_opaque(&mut self) -> i32 {

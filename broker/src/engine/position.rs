@@ -154,7 +154,7 @@ impl Engine {
         };
         match turn.log.offset_by_time(queue, header.timestamp, boundary) {
             Ok(offset) => answer_offset(turn, req.to, offset),
-            Err(ReadMiss::Wanted(read)) => self.retry_after_read(read, req),
+            Err(ReadMiss::Wanted(read)) => self.retry_after_read(turn, read, req),
             Err(miss) => return Err(Refusal::new(response::SYSTEM_ERROR, miss.to_string())),
         }
         Ok(())
@@ -172,7 +172,7 @@ impl Engine {
             None => -1,
             Some(Ok(time)) => time.unwrap_or(-1),
             Some(Err(ReadMiss::Wanted(read))) => {
-                self.retry_after_read(read, req);
+                self.retry_after_read(turn, read, req);
                 return Ok(());
             }
             Some(Err(miss)) => return Err(Refusal::new(response::SYSTEM_ERROR, miss.to_string())),

@@ -15,7 +15,7 @@ use super::client::Subscription;
 use super::filter::Filter;
 use super::position::no_topic;
 use super::turn::{Refusal, Request, Turn};
-use crate::log::{Entry, QueueRef, ReadMiss, Slice};
+use crate::log::{Entry, LastGroup, QueueRef, ReadMiss, Slice};
 
 /// Index entries that one pull looks at, at most; what lies behind them is for the next pull.
 const MAX_SCANNED: usize = 4096;
@@ -149,7 +149,7 @@ impl Engine {
         ) {
             Ok(found) => found,
             Err(ReadMiss::Wanted(read)) => {
-                self.retry_after_read(read, req);
+                self.retry_after_read(turn, read, req);
                 return Ok(());
             }
             Err(miss @ ReadMiss::Damaged { .. }) => {
@@ -336,10 +336,17 @@ impl Engine {
             return Ok(none(response::PULL_NOT_FOUND, "OFFSET_OVERFLOW_ONE", from));
         }
         let (mut next, mut messages, mut bytes, mut scanned) = (from, 0, 0, 0);
+        let takes_all = filter.get().is_some_and(Filter::takes_all);
+        let mut last = LastGroup::default();
         let mut entries = std::mem::take(&mut self.entries);
         let result = 'scan: loop {
             entries.clear();
             let step = SCAN_STEP.min(MAX_SCANNED - scanned);
+            let step = if takes_all {
+                step.min(max_messages - messages)
+            } else {
+                step
+            };
             // Offsets whose records were lost are passed over.
             next = turn.log.next_kept(queue, next);
             if let Err(miss) = turn.log.entries(queue, next, step, &mut entries) {
@@ -350,7 +357,7 @@ impl Engine {
             }
             for entry in &entries {
                 let size = entry.size as usize;
-                let slice = match self.matching(turn, entry, filter) {
+                let slice = match self.matching(turn, &mut last, entry, filter) {
                     Ok(slice) => slice,
                     Err(miss) => break 'scan Err(miss),
                 };
@@ -400,6 +407,7 @@ impl Engine {
     pub(super) fn matching(
         &mut self,
         turn: &mut Turn<'_>,
+        last: &mut LastGroup,
         entry: &Entry,
         filter: &PullFilter,
     ) -> Result<Option<Slice>, ReadMiss> {
@@ -409,7 +417,7 @@ impl Engine {
         if !filter.matches_tags_code(entry.tags_code) {
             return Ok(None);
         }
-        let slice = turn.log.record(entry.position, entry.size)?;
+        let slice = turn.log.record_after(last, entry.position, entry.size)?;
         if filter.needs_properties() {
             let passes = Record::parse(&slice)
                 .is_ok_and(|(record, _)| filter.matches_properties(record.properties_bytes()));
@@ -435,13 +443,14 @@ impl Engine {
     ) -> bool {
         let mut entries = std::mem::take(&mut self.entries);
         entries.clear();
+        let mut last = LastGroup::default();
         let mut any = turn
             .log
             .entries(queue, from, MAX_SCANNED, &mut entries)
             .is_err()
             || entries.len() == MAX_SCANNED;
         for entry in &entries {
-            any = any || !matches!(self.matching(turn, entry, filter), Ok(None));
+            any = any || !matches!(self.matching(turn, &mut last, entry, filter), Ok(None));
         }
         self.entries = entries;
         any

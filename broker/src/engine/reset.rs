@@ -70,7 +70,7 @@ impl Engine {
                 {
                     Ok(offset) => offset,
                     Err(ReadMiss::Wanted(read)) => {
-                        self.retry_after_read(read, req);
+                        self.retry_after_read(turn, read, req);
                         return Ok(());
                     }
                     Err(miss) => {

@@ -58,7 +58,7 @@ impl Engine {
         let bytes = match turn.log.record_at(position) {
             Ok(bytes) => bytes,
             Err(ReadMiss::Wanted(read)) => {
-                self.retry_after_read(read, req);
+                self.retry_after_read(turn, read, req);
                 return Ok(());
             }
             Err(ReadMiss::Gone) => return Err(not_found()),

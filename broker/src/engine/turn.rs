@@ -52,6 +52,15 @@ pub trait Output {
     fn buffer(&mut self, connection: Connection) -> &mut Vec<u8>;
     /// Bytes of the log, to be sent after what `buffer` holds now.
     fn shared(&mut self, connection: Connection, part: Slice);
+    /// So many bytes that a connection sent are kept, or unanswered, until [`Output::let_go`]: who has too many of them is
+    /// not read from meanwhile.
+    fn hold_up(&mut self, connection: Connection, bytes: usize) {
+        let _ = (connection, bytes);
+    }
+    /// The counterpart of [`Output::hold_up`].
+    fn let_go(&mut self, connection: Connection, bytes: usize) {
+        let _ = (connection, bytes);
+    }
     /// Ends a connection after what is queued has been sent.
     fn close(&mut self, connection: Connection);
     /// Anything else.

@@ -95,24 +95,26 @@ impl Drop for Memory {
 
 /// A buffer of its own, aligned for the device, to be filled and frozen.
 pub struct AlignedBuffer {
-    memory: Memory,
+    /// Nobody else holds it but a [`ReadBuffers`], which does not look at it before it is frozen and let go of.
+    memory: Rc<Memory>,
+    len: usize,
 }
 
 impl AlignedBuffer {
     /// `len` zeros.
     pub fn zeroed(len: usize) -> Self {
         Self {
-            memory: Memory::zeroed(len),
+            memory: Rc::new(Memory::zeroed(len)),
+            len,
         }
     }
 
     /// No further writes: shared from now on.
     pub fn freeze(self) -> Slice {
-        let len = self.memory.len;
         Slice {
-            owner: Owner::Memory(Rc::new(self.memory)),
+            owner: Owner::Memory(self.memory),
             start: 0,
-            len,
+            len: self.len,
         }
     }
 }
@@ -122,14 +124,60 @@ impl Deref for AlignedBuffer {
 
     fn deref(&self) -> &[u8] {
         // SAFETY: the memory is not shared; writing needs `&mut self`.
-        unsafe { self.memory.bytes(0..self.memory.len) }
+        unsafe { self.memory.bytes(0..self.len) }
     }
 }
 
 impl DerefMut for AlignedBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: the memory is not shared, and `self` is borrowed exclusively.
-        unsafe { self.memory.bytes_mut(0..self.memory.len) }
+        unsafe { self.memory.bytes_mut(0..self.len) }
+    }
+}
+
+/// Lengths of buffers that are kept are multiples of it.
+const KEPT_ALIGN: usize = 64 << 10;
+
+/// Read buffers that are used again once nobody looks at them any more: memory that is mapped already is faster by far.
+pub struct ReadBuffers {
+    kept: VecDeque<Rc<Memory>>,
+    kept_bytes: usize,
+    max_bytes: usize,
+}
+
+impl ReadBuffers {
+    /// Keeps at most so many bytes, those included that are still looked at.
+    pub fn new(max_bytes: usize) -> Self {
+        Self {
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            max_bytes,
+        }
+    }
+
+    /// A buffer of `len` bytes. Their content is undetermined.
+    pub fn take(&mut self, len: usize) -> AlignedBuffer {
+        let room = len.next_multiple_of(KEPT_ALIGN);
+        let is_free = |memory: &Rc<Memory>| memory.len == room && Rc::strong_count(memory) == 1;
+        let memory = match self.kept.iter().position(is_free) {
+            Some(at) => self.kept.remove(at),
+            None => None,
+        };
+        let memory = match memory {
+            Some(memory) => {
+                self.kept_bytes -= memory.len;
+                memory
+            }
+            None => Rc::new(Memory::zeroed(room)),
+        };
+        self.kept_bytes += memory.len;
+        self.kept.push_back(memory.clone());
+        while self.kept_bytes > self.max_bytes
+            && let Some(oldest) = self.kept.pop_front()
+        {
+            self.kept_bytes -= oldest.len;
+        }
+        AlignedBuffer { memory, len }
     }
 }
 
@@ -361,6 +409,29 @@ mod tests {
         let mut buffer = TailBuffer::new(4096);
         buffer.extend(10);
         assert_eq!(buffer.reuse().unwrap().written(), 0);
+    }
+
+    #[test]
+    fn read_buffers_are_used_again_only_when_nobody_looks() {
+        let mut buffers = ReadBuffers::new(300_000);
+        let mut buffer = buffers.take(70_000);
+        buffer.fill(1);
+        let address = buffer.as_ptr();
+        assert_eq!(buffer.len(), 70_000);
+        let view = buffer.freeze().slice(10..20);
+        let mut other = buffers.take(70_000);
+        assert_ne!(other.as_ptr(), address);
+        other.fill(2);
+        assert_eq!(&*view, &[1; 10]);
+        drop(view);
+        let mut again = buffers.take(66_000);
+        assert_eq!((again.as_ptr(), again.len()), (address, 66_000));
+        again.fill(3);
+        assert!(other.iter().all(|byte| *byte == 2));
+        // What is over the bound is forgotten, not taken away.
+        let others: Vec<_> = (0..3).map(|_| buffers.take(70_000)).collect();
+        assert!(buffers.kept_bytes <= 300_000);
+        assert!(again.iter().all(|byte| *byte == 3) && others.len() == 3);
     }
 
     #[test]

@@ -152,14 +152,14 @@ impl ColdReads {
 
     /// The piece, if `len` bytes of it were read; has it read otherwise.
     pub fn ask(&mut self, place: Place, len: usize) -> Asked<'_> {
-        if self.pieces.get(&place).is_some_and(|piece| piece.failed) {
-            self.pieces.remove(&place);
-            return Asked::Failed;
+        match self.pieces.get(&place) {
+            Some(piece) if piece.failed => {
+                self.pieces.remove(&place);
+                return Asked::Failed;
+            }
+            Some(piece) if piece.len >= len => self.uses += 1,
+            _ => return Asked::Wanted(self.want(place, len)),
         }
-        if self.pieces.get(&place).is_none_or(|piece| piece.len < len) {
-            return Asked::Wanted(self.want(place, len));
-        }
-        self.uses += 1;
         match self.pieces.get_mut(&place) {
             Some(piece) => {
                 piece.used = self.uses;

@@ -163,14 +163,23 @@ pub(super) fn page_is_sound(page: &[u8], log_id: u64, segment: Position, number:
         && page_crc(payload, log_id, segment, number) == u32::from_le_bytes(*crc)
 }
 
-/// The entry at a place of a page.
-pub(super) fn entry_at(page: &[u8], place: usize) -> Option<Entry> {
-    let (encoded, _) = EncodedEntry::read_from_prefix(page.get(place..)?).ok()?;
-    Some(Entry {
-        position: encoded.position.get(),
-        store_ms: encoded.store_ms.get(),
-        size: encoded.size.get(),
-        tags_code: encoded.tags_code.get(),
+/// The entries from a place of a page on, up to `count` and to the page's end.
+pub(super) fn entries_from(
+    page: &[u8],
+    place: usize,
+    count: usize,
+) -> impl Iterator<Item = Entry> + '_ {
+    let end = ENTRIES_PER_PAGE as usize * size_of::<EncodedEntry>();
+    let encoded = page.get(place..end).unwrap_or_default();
+    let entries = encoded
+        .chunks_exact(size_of::<EncodedEntry>())
+        .take(count)
+        .filter_map(|entry| EncodedEntry::read_from_bytes(entry).ok());
+    entries.map(|entry| Entry {
+        position: entry.position.get(),
+        store_ms: entry.store_ms.get(),
+        size: entry.size.get(),
+        tags_code: entry.tags_code.get(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! From offsets and times to entries: in memory for the newest segments, in the index files for the others.
 
 use super::cold::{Asked, Place};
-use super::index::{BLOCK_PAGES, PAGE_BYTES, entry_at};
+use super::index::{BLOCK_PAGES, PAGE_BYTES, entries_from};
 use super::queue::Part;
 use super::{Boundary, Entry, Log, Position, QueueRef, ReadMiss, Slice};
 use std::collections::VecDeque;
@@ -44,9 +44,23 @@ impl Log {
         }
         let part = target.part_at(from).ok_or(ReadMiss::Gone)?;
         let slot = part.slot + (from - part.first) as u32;
-        let end = (part.slot + part.count)
-            .min(slot.saturating_add(u32::try_from(max).unwrap_or(u32::MAX)));
+        let part_end = part.slot + part.count;
+        let end = part_end.min(slot.saturating_add(u32::try_from(max).unwrap_or(u32::MAX)));
+        self.read_ahead_entries(part.segment, slot, part_end);
         self.sealed_entries(part.segment, slot, end, out)
+    }
+
+    /// Has the next block of pages read for a reader that is in the second half of one, if entries before `end` lie in it.
+    fn read_ahead_entries(&mut self, segment: Position, slot: u32, end: u32) {
+        let Some(layout) = self.segments.at(segment).and_then(|found| found.index) else {
+            return;
+        };
+        let (here, last) = (layout.entry(slot).0, layout.entry(end.saturating_sub(1)).0);
+        let page = (here / BLOCK_PAGES + 1) * BLOCK_PAGES;
+        if last >= page && here % BLOCK_PAGES >= BLOCK_PAGES / 2 {
+            let len = BLOCK_PAGES.min(layout.pages() - page) as usize * PAGE_BYTES;
+            self.cold.read_ahead(Place::Pages { page, segment }, len);
+        }
     }
 
     /// The first offset at or after `from` that has a record; max offset when none has. Where records were lost, or never
@@ -78,23 +92,25 @@ impl Log {
             .at(segment)
             .and_then(|segment| segment.index)
             .ok_or(ReadMiss::Gone)?;
-        let mut known: Option<(u32, Slice)> = None;
-        for slot in slot..end {
+        let (first, _) = layout.entry(slot);
+        let mut slot = slot;
+        while slot < end {
             let (page, place) = layout.entry(slot);
-            let bytes = match known.take() {
-                Some((known, bytes)) if known == page => bytes,
-                None => self.page(segment, page)?,
-                Some((known, _)) if known / BLOCK_PAGES != page / BLOCK_PAGES => return Ok(()),
-                Some(_) => match self.page(segment, page) {
-                    Ok(bytes) => bytes,
-                    Err(_) => return Ok(()),
-                },
+            if page / BLOCK_PAGES != first / BLOCK_PAGES {
+                break;
+            }
+            let bytes = match self.page(segment, page) {
+                Ok(bytes) => bytes,
+                Err(miss) if page == first => return Err(miss),
+                Err(_) => break,
             };
-            let Some(entry) = entry_at(&bytes, place) else {
+            let on_page = entries_from(&bytes, place, (end - slot) as usize);
+            let before = out.len();
+            out.extend(on_page);
+            if out.len() == before {
                 return Err(ReadMiss::Damaged { position: segment });
-            };
-            out.push(entry);
-            known = Some((page, bytes));
+            }
+            slot += (out.len() - before) as u32;
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ mod tail;
 mod verify;
 mod walk;
 
-pub use buffer::{AlignedBuffer, Slice};
+pub use buffer::{AlignedBuffer, ReadBuffers, Slice};
 pub use cold::{ReadId, ReadOp};
 pub use commit_log::{Log, LogSizes};
 pub use error::{AppendError, IoError, LogFailure, OpenError, ReadFailure, ReadMiss, ReplayError};
@@ -63,6 +63,7 @@ pub use job::{Job, JobDone};
 pub use offline::{OfflineError, OfflineLog};
 pub use options::{FlushMode, LogOptions};
 
+pub use read::LastGroup;
 pub use recovery::{LostOffsets, OpenReport, open};
 pub use segment::{FileId, SegmentId};
 pub use std_io::{StdIo, at_once};

@@ -11,9 +11,35 @@ use super::{IoError, Log, Position, ReadBuffer, ReadFailure, ReadId, ReadMiss, R
 /// Chunks that are read ahead of a sequential reader.
 const READ_AHEAD: usize = 4;
 
+/// The group from disk that a reader has just read a record of: where its next one most likely is.
+#[derive(Default)]
+pub struct LastGroup(Option<(Slice, Position)>);
+
+impl LastGroup {
+    fn record(&self, position: Position, size: u32) -> Option<Slice> {
+        let (group, start) = self.0.as_ref()?;
+        let at = usize::try_from(position.checked_sub(*start)?).ok()?;
+        let record = group.get(at..at + size as usize)?;
+        (record[..4] == size.to_be_bytes()).then(|| group.slice(at..at + size as usize))
+    }
+}
+
 impl Log {
     /// The bytes of the record of `size` bytes at `position`, as an [`Entry`](super::Entry) names it, checked.
     pub fn record(&mut self, position: Position, size: u32) -> Result<Slice, ReadMiss> {
+        self.record_after(&mut LastGroup::default(), position, size)
+    }
+
+    /// The same for a reader of many. `last` is its own, and not for longer than a turn: it keeps its group in memory.
+    pub fn record_after(
+        &mut self,
+        last: &mut LastGroup,
+        position: Position,
+        size: u32,
+    ) -> Result<Slice, ReadMiss> {
+        if let Some(record) = last.record(position, size) {
+            return Ok(record);
+        }
         if let Some(bytes) = self.tail.bytes(position, size as usize) {
             return if bytes[..4] == size.to_be_bytes() {
                 Ok(bytes)
@@ -21,14 +47,8 @@ impl Log {
                 Err(ReadMiss::Gone)
             };
         }
-        let (group, start) = self.cold_group(position)?;
-        let at = (position - start) as usize;
-        match group.get(at..at + size as usize) {
-            Some(record) if record[..4] == size.to_be_bytes() => {
-                Ok(group.slice(at..at + size as usize))
-            }
-            _ => Err(ReadMiss::Gone),
-        }
+        last.0 = Some(self.cold_group(position)?);
+        last.record(position, size).ok_or(ReadMiss::Gone)
     }
 
     /// The bytes of the message record that begins at `position`, if one does and is visible.

@@ -9,7 +9,8 @@ use super::{ConnId, Net, StableBytes};
 use crate::ring::Ring;
 use corelane_wire::FrameError;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 
 /// Why a connection was closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +48,23 @@ impl CloseReason {
             _ => tracing::warn!(%peer, reason = %self, "connection closed"),
         }
     }
+}
+
+/// Throws away what the peer has not taken yet, as the kernel would otherwise keep trying for many minutes.
+fn abort(stream: &TcpStream) {
+    let nowhere = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+        sa_data: [0; 14],
+    };
+    // SAFETY: a call on a descriptor that is ours, with a pointer to a live address of the stated size. Where it fails the
+    // kernel keeps trying.
+    unsafe {
+        libc::connect(
+            stream.as_raw_fd(),
+            &nowhere,
+            size_of::<libc::sockaddr>() as libc::socklen_t,
+        )
+    };
 }
 
 impl<P: StableBytes> Net<P> {
@@ -94,6 +112,7 @@ impl<P: StableBytes> Net<P> {
             .extend(conn.held.drain(..).map(|held| held.buffer));
         self.assembly_bytes -= conn.assembly.room();
         conn.assembly = Default::default();
+        self.inflight_bytes -= std::mem::take(&mut conn.inflight_bytes);
         let peer = conn.peer;
         self.open -= 1;
         self.counters.closed += 1;
@@ -123,11 +142,15 @@ impl<P: StableBytes> Net<P> {
         let Some(conn) = self.connections.at(slot) else {
             return;
         };
-        if conn.receiving || conn.sending.is_some() {
+        if conn.receiving || conn.sending.is_some() || !conn.lingering.is_empty() {
             if !conn.shut {
                 conn.shut = true;
                 // It fails when the peer has ended the connection already, which ends the operations as well.
                 let _ = conn.stream.shutdown(Shutdown::Both);
+            }
+            if conn.phase == Phase::Cut && !conn.lingering.is_empty() && !conn.aborted {
+                conn.aborted = true;
+                abort(&conn.stream);
             }
             return;
         }

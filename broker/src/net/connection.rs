@@ -35,6 +35,9 @@ pub(super) struct Conn<P> {
     /// The socket was shut down, which ends its operations.
     pub(super) shut: bool,
 
+    /// ... and what the kernel still had of it was thrown away.
+    pub(super) aborted: bool,
+
     /// A receive operation is with the kernel.
     pub(super) receiving: bool,
     /// ... and was asked to end.
@@ -45,6 +48,10 @@ pub(super) struct Conn<P> {
     pub(super) ended: bool,
     /// Too much is queued to it: nothing is received meanwhile.
     pub(super) paused: bool,
+    /// Bytes received and held up.
+    pub(super) inflight_bytes: usize,
+    /// Too much is held up: nothing more is taken from it meanwhile.
+    pub(super) overdrawn: bool,
     pub(super) assembly: Assembly,
     pub(super) held: VecDeque<Held>,
     pub(super) turn: u64,
@@ -54,6 +61,16 @@ pub(super) struct Conn<P> {
     pub(super) queued: Option<Box<Outgoing<P>>>,
     /// With the kernel: not to be touched.
     pub(super) sending: Option<Box<Outgoing<P>>>,
+    /// Sent, but the kernel still needs their bytes: not to be touched.
+    // The box is what is kept: the kernel needs an address that stays.
+    #[allow(clippy::vec_box)]
+    pub(super) lingering: Vec<Box<Outgoing<P>>>,
+    /// The number of what is sent next.
+    pub(super) numbers: u16,
+    /// Large sends leave their bytes where they are.
+    pub(super) zero_copy: bool,
+    /// Notifications in a row that said the bytes were copied.
+    pub(super) copied: u32,
     /// Its slot is in the list of those to flush.
     pub(super) dirty: bool,
     /// What of its queue is in the total.
@@ -64,17 +81,20 @@ pub(super) struct Conn<P> {
 }
 
 impl<P: StableBytes> Conn<P> {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, now_ms: u64) -> Self {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, zero_copy: bool, now_ms: u64) -> Self {
         Self {
             stream,
             peer,
             phase: Phase::Open,
             shut: false,
+            aborted: false,
             receiving: false,
             cancelling: false,
             arming: false,
             ended: false,
             paused: false,
+            inflight_bytes: 0,
+            overdrawn: false,
             assembly: Assembly::default(),
             held: VecDeque::new(),
             turn: 0,
@@ -82,6 +102,10 @@ impl<P: StableBytes> Conn<P> {
             turn_bytes: 0,
             queued: None,
             sending: None,
+            lingering: Vec::new(),
+            numbers: 0,
+            zero_copy,
+            copied: 0,
             dirty: false,
             counted_bytes: 0,
             active_ms: now_ms,
@@ -94,7 +118,8 @@ impl<P: StableBytes> Conn<P> {
 
     /// Whether a receive is wanted, given that it has none.
     pub(super) fn is_to_receive(&self) -> bool {
-        self.is_open() && !self.receiving && !self.paused && !self.ended && self.held.is_empty()
+        let wanted = self.is_open() && !self.paused && !self.overdrawn && !self.ended;
+        wanted && !self.receiving && self.held.is_empty()
     }
 
     pub(super) fn queued_bytes(&self) -> usize {

@@ -15,8 +15,16 @@ pub struct NetLimits {
     pub max_queued_bytes: usize,
     /// Queued to all connections: from here on the connection with the most is cut off.
     pub max_queued_bytes_total: usize,
+    /// Received from one connection and held up ([`Net::hold_up`](super::Net::hold_up)): from here on nothing more is taken
+    /// from it until half of it is done with. One frame may be larger.
+    pub max_inflight_bytes: usize,
+    /// The same of all connections together.
+    pub max_inflight_bytes_total: usize,
     /// Shared parts below this are copied into the send queue: a vector of their own costs the kernel more.
     pub copy_below_bytes: usize,
+    /// From so many bytes on a send leaves them where they are until the peer has them, where the kernel can and the peer is
+    /// on another machine. 0: never.
+    pub zero_copy_bytes: usize,
     /// Frames handled for one connection in one turn.
     pub max_frames_per_turn: usize,
     /// Bytes handled for one connection in one turn (the frame that passes the bound is still handled).
@@ -44,7 +52,10 @@ impl Default for NetLimits {
             pause_queued_bytes: 1 << 20,
             max_queued_bytes: 32 << 20,
             max_queued_bytes_total: 128 << 20,
-            copy_below_bytes: 4096,
+            max_inflight_bytes: 4 << 20,
+            max_inflight_bytes_total: 64 << 20,
+            copy_below_bytes: 1024,
+            zero_copy_bytes: 64 << 10,
             max_frames_per_turn: 256,
             max_bytes_per_turn: 512 << 10,
             idle_ms: 120_000,
@@ -101,10 +112,16 @@ pub struct NetCounters {
     pub left_over: u64,
     /// Times that receiving from a connection was paused because of what is queued to it.
     pub paused: u64,
+    /// Times that nothing more was taken from a connection because of what was held up.
+    pub overdrawn: u64,
     /// Bytes sent.
     pub sent_bytes: u64,
     /// Send operations.
     pub sends: u64,
     /// ... of these: with parts that were not copied.
     pub sends_shared: u64,
+    /// ... of these: whose bytes the kernel was asked not to copy.
+    pub sends_zero_copy: u64,
+    /// ... and copied nevertheless.
+    pub zero_copy_copied: u64,
 }

@@ -183,9 +183,13 @@ impl<P: StableBytes> Net<P> {
         let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
             return;
         };
+        // Bytes for a peer on this machine are copied in any case.
+        let is_local = peer.ip().is_loopback() || peer.ip() == local.ip();
+        let zero_copy =
+            ring.kernel().send_zero_copy && self.limits.zero_copy_bytes > 0 && !is_local;
         let id = self
             .connections
-            .insert(Conn::new(stream, peer, self.now_ms));
+            .insert(Conn::new(stream, peer, zero_copy, self.now_ms));
         self.open += 1;
         self.counters.accepted += 1;
         handler.opened(self, id, peer, local);

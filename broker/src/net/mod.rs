@@ -20,6 +20,7 @@ mod assembly;
 mod buffers;
 mod close;
 mod connection;
+mod inflight;
 mod limits;
 mod listen;
 mod outgoing;
@@ -105,6 +106,9 @@ pub struct Net<P: StableBytes> {
     to_arm: VecDeque<u32>,
     assembly_bytes: usize,
     spare_assemblies: Vec<Assembly>,
+    inflight_bytes: usize,
+    /// From which nothing is taken because of what is held up.
+    overdrawn: Vec<ConnId>,
 
     /// Slots that have something queued.
     dirty: Vec<u32>,
@@ -157,6 +161,8 @@ impl<P: StableBytes> Net<P> {
             to_arm: VecDeque::new(),
             assembly_bytes: 0,
             spare_assemblies: Vec::new(),
+            inflight_bytes: 0,
+            overdrawn: Vec::new(),
             dirty: Vec::new(),
             queued_bytes: 0,
             spare: Vec::new(),
@@ -177,6 +183,7 @@ impl<P: StableBytes> Net<P> {
         match payload >> OPERATION_SHIFT {
             1 => self.accepted(ring, slot, completion, handler),
             2 => self.received(ring, slot, completion, handler),
+            3 if completion.is_notification() => self.notified(slot, completion),
             3 => self.sent(ring, slot, completion),
             other => debug_assert!(false, "no operation {other}"),
         }
@@ -245,6 +252,7 @@ impl<P: StableBytes> Drop for Net<P> {
             if let Some(conn) = self.connections.at(slot) {
                 receiving |= conn.receiving;
                 std::mem::forget(conn.sending.take());
+                std::mem::forget(std::mem::take(&mut conn.lingering));
             }
         }
         if receiving {

@@ -12,6 +12,9 @@ use std::ptr;
 /// More vectors do not go into one send; the rest goes with the next one. (The kernel's bound is 1,024.)
 const MAX_VECTORS: usize = 512;
 
+/// IORING_SEND_ZC_REPORT_USAGE.
+const REPORT_USAGE: u16 = 1 << 3;
+
 /// A part in front of which so many bytes of our own are sent.
 struct Part<P> {
     at: usize,
@@ -23,6 +26,10 @@ pub(super) struct Outgoing<P> {
     parts: Vec<Part<P>>,
     part_bytes: usize,
     sent: usize,
+    /// Names it in the operations that leave its bytes in place.
+    number: u16,
+    /// Notifications that are still to come.
+    notifications: u32,
     vectors: Vec<libc::iovec>,
     message: libc::msghdr,
 }
@@ -34,6 +41,8 @@ impl<P: StableBytes> Outgoing<P> {
             parts: Vec::new(),
             part_bytes: 0,
             sent: 0,
+            number: 0,
+            notifications: 0,
             vectors: Vec::new(),
             // SAFETY: plain integers and pointers, for which zero is a value.
             message: unsafe { std::mem::zeroed() },
@@ -75,6 +84,7 @@ impl<P: StableBytes> Outgoing<P> {
 
     /// Forgets what it held and keeps its room for the next use.
     pub(super) fn clear(&mut self) {
+        debug_assert!(self.notifications == 0, "the kernel still needs the bytes");
         self.bytes.clear();
         self.parts.clear();
         self.vectors.clear();
@@ -103,6 +113,41 @@ impl<P: StableBytes> Outgoing<P> {
                 .build()
         };
         entry.user_data(token.raw())
+    }
+
+    /// The same, but the bytes stay where they are until the notification: see [`Outgoing::is_done`].
+    pub(super) fn entry_in_place(&mut self, fd: types::Fd, token: Token) -> Entry {
+        self.gather();
+        self.message.msg_name = ptr::null_mut();
+        self.message.msg_iov = self.vectors.as_mut_ptr();
+        self.message.msg_iovlen = self.vectors.len() as _;
+        opcode::SendMsgZc::new(fd, &self.message)
+            .flags(libc::MSG_NOSIGNAL as u32)
+            .ioprio(REPORT_USAGE)
+            .build()
+            .user_data(token.raw())
+    }
+
+    pub(super) fn set_number(&mut self, number: u16) {
+        self.number = number;
+    }
+
+    pub(super) fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// A send of it has ended, and its notification is still to come.
+    pub(super) fn notification_due(&mut self) {
+        self.notifications += 1;
+    }
+
+    pub(super) fn notified(&mut self) {
+        self.notifications -= 1;
+    }
+
+    /// Whether the kernel needs nothing of it any more, but for a send that is under way.
+    pub(super) fn is_done(&self) -> bool {
+        self.notifications == 0
     }
 
     fn gather(&mut self) {

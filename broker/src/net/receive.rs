@@ -30,7 +30,7 @@ impl<P: StableBytes> Net<P> {
             return;
         };
         if conn.receiving {
-            let unwanted = conn.paused || conn.held.len() >= MAX_HELD;
+            let unwanted = conn.paused || conn.overdrawn || conn.held.len() >= MAX_HELD;
             if unwanted && !conn.cancelling {
                 conn.cancelling = true;
                 let entry = opcode::AsyncCancel::new(token(Operation::Receive, slot).raw())
@@ -195,13 +195,16 @@ impl<P: StableBytes> Net<P> {
         if used < bytes.len()
             && let Some(conn) = self.connections.open(id)
         {
-            self.counters.left_over += 1;
             conn.held.push_front(Held {
                 buffer,
                 start: range.start + used,
                 end: range.end,
             });
-            self.leftover.push_back(id.slot());
+            // One that is overdrawn comes back once it is not.
+            if !conn.overdrawn {
+                self.counters.left_over += 1;
+                self.leftover.push_back(id.slot());
+            }
             return ControlFlow::Break(());
         }
         self.buffers.give_back(ring, buffer);
@@ -227,7 +230,8 @@ impl<P: StableBytes> Net<P> {
                 conn.turn_frames = 0;
                 conn.turn_bytes = 0;
             }
-            if conn.turn_frames >= self.limits.max_frames_per_turn
+            if conn.overdrawn
+                || conn.turn_frames >= self.limits.max_frames_per_turn
                 || conn.turn_bytes >= self.limits.max_bytes_per_turn
             {
                 return Ok(used);

@@ -3,13 +3,38 @@
 use super::connection::Phase;
 use super::outgoing::Outgoing;
 use super::{CloseReason, ConnId, Net, Operation, StableBytes, token};
-use crate::ring::{Completion, Ring};
+use crate::ring::{Completion, Owner, Ring, Token};
 use io_uring::types;
 use std::os::fd::AsRawFd;
 
 /// Room kept for queues to come, in all and in one.
 const SPARE_BYTES: usize = 8 << 20;
 const SPARE_BYTES_EACH: usize = 256 << 10;
+
+/// So many notifications in a row that bytes were copied end a connection's zero-copy sends.
+const MAX_COPIED: u32 = 4;
+
+const NUMBER_SHIFT: u32 = 32;
+
+/// The token of a send: beside the slot, the number of what is sent.
+fn send_token(slot: u32, number: u16) -> Token {
+    let plain = token(Operation::Send, slot);
+    Token::new(
+        Owner::Net,
+        plain.payload() | u64::from(number) << NUMBER_SHIFT,
+    )
+}
+
+fn send_number(completion: Completion) -> u16 {
+    (completion.token().payload() >> NUMBER_SHIFT) as u16
+}
+
+fn is_refusal_in_place(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::ENOMEM | libc::ENOBUFS | libc::EOPNOTSUPP | libc::EINVAL
+    )
+}
 
 impl<P: StableBytes> Net<P> {
     /// The end of the connection's send queue, to append whole frames or the bytes before a shared part. `None` when the
@@ -88,20 +113,68 @@ impl<P: StableBytes> Net<P> {
             self.keep(outgoing);
             return;
         }
-        let entry = outgoing.entry(
-            types::Fd(conn.stream.as_raw_fd()),
-            token(Operation::Send, slot),
-        );
-        self.counters.sends += 1;
+        outgoing.set_number(conn.numbers);
+        conn.numbers = conn.numbers.wrapping_add(1);
         self.counters.sends_shared += u64::from(outgoing.has_parts());
         if conn.counted_bytes == 0 {
             // Time that nothing was queued does not count as stalled.
             conn.active_ms = self.now_ms;
         }
-        // SAFETY: the box is kept untouched until the completion, or left to the kernel (`Net`'s drop), and it owns what its
-        // vectors point to; the connection keeps its descriptor.
-        unsafe { ring.push(entry) };
         conn.sending = Some(outgoing);
+        self.send_what_is_left(ring, slot);
+    }
+
+    fn send_what_is_left(&mut self, ring: &mut Ring, slot: u32) {
+        let Some(conn) = self.connections.at(slot) else {
+            return;
+        };
+        let Some(outgoing) = &mut conn.sending else {
+            return;
+        };
+        let fd = types::Fd(conn.stream.as_raw_fd());
+        let entry = if conn.zero_copy && outgoing.left() >= self.limits.zero_copy_bytes {
+            self.counters.sends_zero_copy += 1;
+            outgoing.entry_in_place(fd, send_token(slot, outgoing.number()))
+        } else {
+            outgoing.entry(fd, send_token(slot, outgoing.number()))
+        };
+        self.counters.sends += 1;
+        // SAFETY: the box is kept untouched until the completion and, where that says so, its notification, or left to the
+        // kernel (`Net`'s drop), and it owns what its vectors point to; the connection keeps its descriptor.
+        unsafe { ring.push(entry) };
+    }
+
+    /// The kernel needs the bytes of a send no longer.
+    pub(super) fn notified(&mut self, slot: u32, completion: Completion) {
+        let Some(conn) = self.connections.at(slot) else {
+            debug_assert!(false, "a send outlived its connection");
+            return;
+        };
+        if completion.was_copied() {
+            self.counters.zero_copy_copied += 1;
+            conn.copied += 1;
+            // Asking for it costs more than copying at once.
+            conn.zero_copy &= conn.copied < MAX_COPIED;
+        } else {
+            conn.copied = 0;
+        }
+        let number = send_number(completion);
+        if let Some(outgoing) = &mut conn.sending
+            && outgoing.number() == number
+        {
+            outgoing.notified();
+        } else if let Some(at) = conn
+            .lingering
+            .iter()
+            .position(|outgoing| outgoing.number() == number)
+        {
+            conn.lingering[at].notified();
+            if conn.lingering[at].is_done() {
+                let outgoing = conn.lingering.swap_remove(at);
+                self.keep(outgoing);
+            }
+        }
+        self.settle(slot);
     }
 
     pub(super) fn sent(&mut self, ring: &mut Ring, slot: u32, completion: Completion) {
@@ -113,6 +186,9 @@ impl<P: StableBytes> Net<P> {
             debug_assert!(false, "a send completed twice");
             return;
         };
+        if completion.more() {
+            outgoing.notification_due();
+        }
         match completion.result() {
             sent @ 0.. => {
                 outgoing.advance(sent as usize);
@@ -120,8 +196,10 @@ impl<P: StableBytes> Net<P> {
                 self.counters.sent_bytes += sent as u64;
             }
             error if matches!(-error, libc::EAGAIN | libc::EINTR) => {}
+            // No memory may be pinned, or the socket cannot do it.
+            error if conn.zero_copy && is_refusal_in_place(-error) => conn.zero_copy = false,
             error => {
-                self.keep(outgoing);
+                self.sent_out(slot, outgoing);
                 // A peer that is gone shows here or at the receive, whichever comes first.
                 let reason = match -error {
                     libc::EPIPE | libc::ECONNRESET => CloseReason::Peer,
@@ -133,20 +211,14 @@ impl<P: StableBytes> Net<P> {
             }
         }
         if outgoing.left() > 0 && !conn.shut {
-            let entry = outgoing.entry(
-                types::Fd(conn.stream.as_raw_fd()),
-                token(Operation::Send, slot),
-            );
-            self.counters.sends += 1;
-            // SAFETY: as in `start_send`.
-            unsafe { ring.push(entry) };
             conn.sending = Some(outgoing);
+            self.send_what_is_left(ring, slot);
         } else {
             if conn.queued.is_some() && !conn.dirty {
                 conn.dirty = true;
                 self.dirty.push(slot);
             }
-            self.keep(outgoing);
+            self.sent_out(slot, outgoing);
         }
         self.count_queued(ring, slot);
         self.settle(slot);
@@ -194,6 +266,14 @@ impl<P: StableBytes> Net<P> {
         self.count_queued(ring, id.slot());
         self.settle(id.slot());
         true
+    }
+
+    /// Nothing of it is to be sent any more.
+    fn sent_out(&mut self, slot: u32, outgoing: Box<Outgoing<P>>) {
+        match self.connections.at(slot) {
+            Some(conn) if !outgoing.is_done() => conn.lingering.push(outgoing),
+            _ => self.keep(outgoing),
+        }
     }
 
     /// Keeps the room of a queue for the next one.

@@ -15,6 +15,9 @@ pub struct Kernel {
     pub multishot_accept: bool,
     /// One receive operation for all that a connection sends (6.0).
     pub multishot_recv: bool,
+    /// Sends can leave their bytes where they are until the peer has them (6.1), and say whether that was so (6.2; a socket
+    /// that cannot refuses, and is sent to as ever).
+    pub send_zero_copy: bool,
 }
 
 /// See [`Kernel::completions`].
@@ -89,6 +92,7 @@ impl Kernel {
         // Flags of operations cannot be probed: operations that came with the same release stand for them.
         let linux_5_19 = !plain && probe.is_supported(opcode::Socket::CODE);
         let linux_6_0 = !plain && probe.is_supported(opcode::SendZc::CODE);
+        let linux_6_1 = !plain && probe.is_supported(opcode::SendMsgZc::CODE);
         let params = uring.params();
         Ok(Self {
             completions: if params.is_setup_single_issuer() {
@@ -101,6 +105,7 @@ impl Kernel {
             buffer_ring: linux_5_19,
             multishot_accept: linux_5_19,
             multishot_recv: linux_6_0,
+            send_zero_copy: linux_6_1,
         })
     }
 }
@@ -121,10 +126,11 @@ impl fmt::Display for Kernel {
         };
         write!(
             f,
-            "io_uring: completions {completions}, buffer ring {}, multishot accept {}, multishot receive {}",
+            "io_uring: completions {completions}, buffer ring {}, multishot accept {}, multishot receive {}, zero-copy send {}",
             yes_no(self.buffer_ring),
             yes_no(self.multishot_accept),
             yes_no(self.multishot_recv),
+            yes_no(self.send_zero_copy),
         )
     }
 }

@@ -31,6 +31,9 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
+/// IORING_NOTIF_USAGE_ZC_COPIED.
+const ZERO_COPY_COPIED: u32 = 1 << 31;
+
 /// Sizes of a ring.
 #[derive(Clone, Debug)]
 pub struct RingOptions {
@@ -74,6 +77,16 @@ impl Completion {
     /// More completions of the same operation will come.
     pub fn more(&self) -> bool {
         cqueue::more(self.flags)
+    }
+
+    /// Says that bytes of a zero-copy send are no longer needed, not how the send ended.
+    pub fn is_notification(&self) -> bool {
+        cqueue::notif(self.flags)
+    }
+
+    /// Of a notification: the kernel has copied the bytes after all.
+    pub fn was_copied(&self) -> bool {
+        self.result as u32 & ZERO_COPY_COPIED != 0
     }
 
     /// The provided buffer that the kernel chose.

@@ -74,6 +74,7 @@ fn plain_uses_nothing_new() {
         buffer_ring: false,
         multishot_accept: false,
         multishot_recv: false,
+        send_zero_copy: false,
     };
     assert_eq!(ring.kernel(), &expected);
     assert!(ring.features().contains("multishot receive no"));

@@ -10,7 +10,7 @@
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "lists a directory on the executor's thread for blocking calls"
+    reason = "lists a directory on the executor's thread for blocking calls, and tells whether there were commits lately"
 )]
 
 use std::cell::{Cell, RefCell};
@@ -21,7 +21,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::task::{Poll, Waker as TaskWaker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use glommio::GlommioError;
 use glommio::io::{Directory, DmaFile, OpenOptions};
@@ -29,12 +29,25 @@ use glommio::timer::Timer;
 use io_uring::{opcode, types};
 
 use crate::log::{
-    AlignedBuffer, DiskSpace, Io, IoError, ReadBuffer, SegmentId, Slice, WriteId, WriteOp,
+    AlignedBuffer, DiskSpace, FileId, Io, IoError, ReadBuffer, ReadBuffers, ReadId, ReadOp,
+    SegmentId, Slice, WriteId, WriteOp,
 };
 use crate::ring::{Completion, Owner, Ring, Token, Waker};
 
 /// Background operations in flight at once: enough to keep the device busy, few enough to leave it to commits.
 const BACKGROUND_IN_FLIGHT: usize = 8;
+/// Reads of the log in flight at once while nothing is committed.
+const READS_IN_FLIGHT: usize = 8;
+/// A commit has to wait for the reads that are in the device before it: while there are commits, one read at a time.
+const READS_BESIDE_COMMITS: usize = 1;
+/// For so long after a group was handed over, more are expected.
+const COMMITS_EXPECTED: Duration = Duration::from_millis(5);
+/// Files that are kept open for reads.
+const READ_FILES: usize = 16;
+/// Read buffers that are kept to be used again: the log's read cache is made of them.
+const READ_BUFFER_BYTES: usize = 32 << 20;
+/// Best effort, the last of its levels, where the device's scheduler has levels.
+const READ_PRIORITY: u16 = 2 << 13 | 7;
 
 enum Bytes {
     Read { buffer: AlignedBuffer, done: usize },
@@ -42,11 +55,20 @@ enum Bytes {
     Group { id: WriteId, bytes: Slice },
 }
 
+/// Whom an operation's result is for.
+enum For {
+    Task(Rc<Waiting>),
+    /// A read of the log, whose result the host takes.
+    Log(ReadId),
+    /// A group.
+    Nobody,
+}
+
 struct Operation {
     file: Rc<DmaFile>,
     offset: u64,
     bytes: Bytes,
-    waiting: Rc<Waiting>,
+    result_for: For,
 }
 
 /// Where a background operation leaves its result for the task that awaits it.
@@ -56,7 +78,6 @@ struct Waiting {
     task: RefCell<Option<TaskWaker>>,
 }
 
-#[derive(Default)]
 struct Queue {
     /// Operations that the ring has, or will have, by the payload of their token.
     slots: Vec<Option<Operation>>,
@@ -65,11 +86,53 @@ struct Queue {
     groups_in_flight: usize,
     background: VecDeque<usize>,
     background_in_flight: usize,
+    reads: VecDeque<usize>,
+    reads_in_flight: usize,
+    /// When a group was handed over last.
+    committed: Option<Instant>,
     /// Segments that group writes go to, once they are open.
     segments: HashMap<SegmentId, Rc<DmaFile>>,
     /// Group writes for segments that are not open yet.
     early: Vec<WriteOp>,
     finished: Vec<(WriteId, Result<(), IoError>)>,
+    /// Files that reads go to, the one that was used last at the end.
+    read_files: VecDeque<(FileId, Rc<DmaFile>)>,
+    /// Reads of files that are being opened.
+    early_reads: Vec<ReadOp>,
+    finished_reads: Vec<(ReadId, Result<ReadBuffer, IoError>)>,
+    read_buffers: ReadBuffers,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            groups: VecDeque::new(),
+            groups_in_flight: 0,
+            background: VecDeque::new(),
+            background_in_flight: 0,
+            reads: VecDeque::new(),
+            reads_in_flight: 0,
+            committed: None,
+            segments: HashMap::new(),
+            early: Vec::new(),
+            finished: Vec::new(),
+            read_files: VecDeque::new(),
+            early_reads: Vec::new(),
+            finished_reads: Vec::new(),
+            read_buffers: ReadBuffers::new(READ_BUFFER_BYTES),
+        }
+    }
+}
+
+impl Drop for Queue {
+    /// What the kernel may still read or write is left to it.
+    fn drop(&mut self) {
+        for operation in self.slots.drain(..).flatten() {
+            std::mem::forget(operation);
+        }
+    }
 }
 
 struct Inner {
@@ -126,18 +189,72 @@ impl Disk {
     /// Takes a group write; its result comes with [`Disk::finished`].
     pub fn write_group(&self, write: WriteOp) {
         let mut queue = self.inner.queue.borrow_mut();
+        queue.committed = Some(Instant::now());
         queue.groups_in_flight += 1;
         queue.add_group(write);
     }
 
-    /// The file of a segment, if it is open for group writes.
+    /// The file of a segment for a group that is written now, if it is open for group writes.
     pub fn segment(&self, segment: SegmentId) -> Option<Rc<DmaFile>> {
-        self.inner.queue.borrow().segments.get(&segment).cloned()
+        let mut queue = self.inner.queue.borrow_mut();
+        queue.committed = Some(Instant::now());
+        queue.segments.get(&segment).cloned()
     }
 
     /// Group writes that were taken and have not ended.
     pub fn groups_in_flight(&self) -> usize {
         self.inner.queue.borrow().groups_in_flight
+    }
+
+    /// Takes a read of the log; its result comes with [`Disk::finished_reads`]. `Some`: the file is to be opened first, and
+    /// the host does so with [`Disk::open_for_reads`] beside everything else.
+    pub fn read(&self, read: ReadOp) -> Option<FileId> {
+        let mut queue = self.inner.queue.borrow_mut();
+        if let Some(file) = queue.file_for_reads(read.file) {
+            queue.add_read(file, read);
+            return None;
+        }
+        let opening = queue
+            .early_reads
+            .iter()
+            .any(|early| early.file == read.file);
+        queue.early_reads.push(read);
+        (!opening).then_some(read.file)
+    }
+
+    /// Opens a file for the reads that wait for it and those to come.
+    pub async fn open_for_reads(&self, id: FileId) {
+        let opened = self.open(&id.file_name()).await;
+        let mut queue = self.inner.queue.borrow_mut();
+        let queue = &mut *queue;
+        if let Ok(file) = &opened {
+            queue.read_files.push_back((id, file.clone()));
+            if queue.read_files.len() > READ_FILES {
+                queue.read_files.pop_front();
+            }
+        }
+        let early = std::mem::take(&mut queue.early_reads);
+        let (waiting, others) = early.into_iter().partition(|read| read.file == id);
+        queue.early_reads = others;
+        let waiting: Vec<ReadOp> = waiting;
+        for read in waiting {
+            match &opened {
+                Ok(file) => queue.add_read(file.clone(), read),
+                Err(error) => queue.finished_reads.push((read.id, Err(error.clone()))),
+            }
+        }
+        self.inner.waker.wake();
+    }
+
+    /// The reads of the log that have ended since the last call.
+    pub fn finished_reads(&self, out: &mut Vec<(ReadId, Result<ReadBuffer, IoError>)>) {
+        out.append(&mut self.inner.queue.borrow_mut().finished_reads);
+    }
+
+    /// A name stands for another file from now on, or for none.
+    fn forget_file(&self, name: &str) {
+        let mut queue = self.inner.queue.borrow_mut();
+        queue.read_files.retain(|(id, _)| id.file_name() != name);
     }
 
     /// Hands everything that waits to the ring. To be called before the ring's turn.
@@ -150,6 +267,23 @@ impl Disk {
             && let Some(slot) = queue.background.pop_front()
         {
             queue.background_in_flight += 1;
+            queue.push(slot, ring);
+        }
+        if queue.reads.is_empty() {
+            return;
+        }
+        let commits = queue
+            .committed
+            .is_some_and(|at| at.elapsed() < COMMITS_EXPECTED);
+        let most = if commits {
+            READS_BESIDE_COMMITS
+        } else {
+            READS_IN_FLIGHT
+        };
+        while queue.reads_in_flight < most
+            && let Some(slot) = queue.reads.pop_front()
+        {
+            queue.reads_in_flight += 1;
             queue.push(slot, ring);
         }
     }
@@ -171,11 +305,13 @@ impl Disk {
                 return;
             }
             Bytes::Read { done, .. } | Bytes::Write { done, .. } => {
-                queue.background_in_flight -= 1;
+                match operation.result_for {
+                    For::Log(_) => queue.reads_in_flight -= 1,
+                    For::Task(_) | For::Nobody => queue.background_in_flight -= 1,
+                }
                 *done += usize::try_from(result).unwrap_or(0);
             }
         }
-        let waiting = operation.waiting.clone();
         let outcome = match (&operation.bytes, result) {
             (_, error) if error < 0 => Err(from_errno("read or write", -error)),
             (Bytes::Write { bytes, done }, 0) if *done < bytes.len() => Err(failed(
@@ -197,6 +333,15 @@ impl Disk {
                 _ => None,
             }),
         };
+        let waiting = match operation.result_for {
+            For::Task(waiting) => waiting,
+            For::Log(id) => {
+                let read = outcome.and_then(|bytes| bytes.ok_or_else(no_bytes));
+                queue.finished_reads.push((id, read));
+                return;
+            }
+            For::Nobody => return,
+        };
         *waiting.result.borrow_mut() = Some(outcome);
         if let Some(task) = waiting.task.borrow_mut().take() {
             self.inner.woke_task.set(true);
@@ -217,7 +362,8 @@ impl Disk {
     /// Whether tasks wait for operations of theirs, so that the host should not keep the executor to itself.
     pub fn has_background(&self) -> bool {
         let queue = self.inner.queue.borrow();
-        queue.background_in_flight > 0 || !queue.background.is_empty()
+        let reads = queue.reads_in_flight > 0 || !queue.reads.is_empty();
+        reads || queue.background_in_flight > 0 || !queue.background.is_empty()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -235,7 +381,7 @@ impl Disk {
             file: file.clone(),
             offset,
             bytes,
-            waiting: waiting.clone(),
+            result_for: For::Task(waiting.clone()),
         };
         self.inner.queue.borrow_mut().add_background(operation);
         self.inner.waker.wake();
@@ -265,8 +411,36 @@ impl Queue {
     }
 
     fn add_background(&mut self, operation: Operation) {
+        let is_read = matches!(operation.result_for, For::Log(_));
         let slot = self.slot(operation);
-        self.background.push_back(slot);
+        if is_read {
+            self.reads.push_back(slot);
+        } else {
+            self.background.push_back(slot);
+        }
+    }
+
+    fn file_for_reads(&mut self, id: FileId) -> Option<Rc<DmaFile>> {
+        if let FileId::Segment(segment) = id
+            && let Some(file) = self.segments.get(&segment)
+        {
+            return Some(file.clone());
+        }
+        let at = self.read_files.iter().position(|(known, _)| *known == id)?;
+        let found = self.read_files.remove(at)?;
+        let file = found.1.clone();
+        self.read_files.push_back(found);
+        Some(file)
+    }
+
+    fn add_read(&mut self, file: Rc<DmaFile>, read: ReadOp) {
+        let buffer = self.read_buffers.take(read.len);
+        self.add_background(Operation {
+            file,
+            offset: read.offset,
+            bytes: Bytes::Read { buffer, done: 0 },
+            result_for: For::Log(read.id),
+        });
     }
 
     fn add_group(&mut self, write: WriteOp) {
@@ -282,7 +456,7 @@ impl Queue {
             file,
             offset: write.file_offset,
             bytes,
-            waiting: Rc::default(),
+            result_for: For::Nobody,
         };
         let slot = self.slot(operation);
         self.groups.push_back(slot);
@@ -299,6 +473,7 @@ impl Queue {
                 let rest = &mut buffer[*done..];
                 opcode::Read::new(fd, rest.as_mut_ptr(), rest.len() as u32)
                     .offset(offset + *done as u64)
+                    .ioprio(READ_PRIORITY)
                     .build()
             }
             Bytes::Write { bytes, done } => {
@@ -365,7 +540,7 @@ impl Io for Disk {
         let read = self
             .run(file, offset, Bytes::Read { buffer, done: 0 })
             .await?;
-        read.ok_or_else(|| failed("read", "the operation gave no bytes".to_owned()))
+        read.ok_or_else(no_bytes)
     }
 
     async fn write_at(&self, file: &Self::File, offset: u64, bytes: &Slice) -> Result<(), IoError> {
@@ -389,10 +564,13 @@ impl Io for Disk {
 
     async fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
         let renamed = glommio::io::rename(self.path(from), self.path(to)).await;
+        self.forget_file(from);
+        self.forget_file(to);
         renamed.map_err(|error| glommio_error("rename", from, error))
     }
 
     async fn remove(&self, name: &str) -> Result<(), IoError> {
+        self.forget_file(name);
         match glommio::io::remove(self.path(name))
             .await
             .map_err(|error| glommio_error("remove", name, error))
@@ -462,6 +640,10 @@ pub(super) fn outcome(result: i64, len: usize) -> Result<(), IoError> {
         }
         Err(_) => Err(from_errno("write a group", result.unsigned_abs() as i32)),
     }
+}
+
+fn no_bytes() -> IoError {
+    failed("read", "the operation gave no bytes".to_owned())
 }
 
 fn failed(op: &str, cause: String) -> IoError {

@@ -28,7 +28,7 @@ use super::{ShardError, ShardOptions};
 use crate::engine::settings::Settings;
 use crate::engine::{Connection, Effect, Engine, Now, Turn};
 use crate::log::{
-    self, Io, IoError, JobDone, Log, LogFailure, OpenReport, ReadBuffer, ReadId, SegmentId, WriteId,
+    self, IoError, JobDone, Log, LogFailure, OpenReport, ReadBuffer, ReadId, SegmentId, WriteId,
 };
 use crate::net::{CloseReason, ConnId, Handler, Net};
 use crate::ring::{Completion, Owner, Parker, RemoteWaker, Ring, RingOptions};
@@ -61,7 +61,8 @@ impl StopHandle {
 /// What tasks of the executor tell the loop.
 enum Event {
     Job(Box<JobDone>),
-    Read(ReadId, Result<ReadBuffer, IoError>),
+    /// A file was opened for reads, or could not be; the reads tell.
+    ReadFileOpen,
     SegmentOpen(SegmentId, Result<(), IoError>),
     Route(String, Option<TopicRouteData>),
 }
@@ -151,6 +152,7 @@ struct Host {
     next_net_tick_mono_ms: i64,
     completions: Vec<Completion>,
     finished: Vec<(WriteId, Result<(), IoError>)>,
+    finished_reads: Vec<(ReadId, Result<ReadBuffer, IoError>)>,
 }
 
 /// Runs a shard on the calling thread's executor until it is stopped or fails. `bound` is called once it has its ports; it
@@ -231,6 +233,7 @@ pub async fn run(
         next_net_tick_mono_ms: 0,
         completions: early,
         finished: Vec::new(),
+        finished_reads: Vec::new(),
     };
     host.broker.engine.started(&mut host.broker.log, now);
     host.publish();
@@ -375,6 +378,7 @@ impl Host {
         self.completions = completions;
         self.net.turn(&mut self.ring, &mut self.broker);
         self.take_writes();
+        self.take_reads();
         self.take_events();
         self.broker
             .turn(&mut self.net, |engine, turn| engine.settle(turn));
@@ -438,6 +442,20 @@ impl Host {
         }
     }
 
+    fn take_reads(&mut self) {
+        let mut reads = std::mem::take(&mut self.finished_reads);
+        self.disk.finished_reads(&mut reads);
+        for (id, result) in reads.drain(..) {
+            self.broker.log.read_done(id, result);
+            for failure in self.broker.log.take_read_failures() {
+                tracing::error!(shard = %self.options.name, %failure, "a read of the log has failed");
+            }
+            self.broker
+                .turn(&mut self.net, |engine, turn| engine.on_read(turn, id));
+        }
+        self.finished_reads = reads;
+    }
+
     fn take_events(&mut self) {
         loop {
             let event = self.events.borrow_mut().pop_front();
@@ -449,14 +467,7 @@ impl Host {
                         self.failure.get_or_insert(failure);
                     }
                 }
-                Event::Read(id, result) => {
-                    self.broker.log.read_done(id, result);
-                    for failure in self.broker.log.take_read_failures() {
-                        tracing::error!(shard = %self.options.name, %failure, "a read of the log has failed");
-                    }
-                    self.broker
-                        .turn(&mut self.net, |engine, turn| engine.on_read(turn, id));
-                }
+                Event::ReadFileOpen => {}
                 Event::Route(topic, route) => {
                     self.broker.turn(&mut self.net, |engine, turn| {
                         engine.on_route(turn, &topic, route.as_ref())
@@ -491,14 +502,13 @@ impl Host {
             self.spawn(async move { Event::Job(Box::new(job.run(&disk).await)) });
         }
         while let Some(read) = self.broker.log.next_read() {
-            let disk = self.disk.clone();
-            self.spawn(async move {
-                let bytes = match disk.open(&read.file.file_name()).await {
-                    Ok(file) => disk.read_at(&file, read.offset, read.len).await,
-                    Err(error) => Err(error),
-                };
-                Event::Read(read.id, bytes)
-            });
+            if let Some(file) = self.disk.read(read) {
+                let disk = self.disk.clone();
+                self.spawn(async move {
+                    disk.open_for_reads(file).await;
+                    Event::ReadFileOpen
+                });
+            }
         }
     }
 
@@ -667,7 +677,7 @@ impl Host {
         }
         self.net.drain(&mut self.ring, "the broker stops");
         while self.clock.now().mono_ms - began_ms < DRAIN_WAIT_MS {
-            if self.net.drained() && self.tasks_in_flight == 0 {
+            if self.net.drained() && self.tasks_in_flight == 0 && !self.disk.has_background() {
                 if self.failure.is_some() || self.broker.log.is_checkpointed() {
                     break;
                 }

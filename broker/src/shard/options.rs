@@ -153,7 +153,10 @@ fn net_limits(config: &Config) -> NetLimits {
         max_connections: config.max_connections,
         max_frame_bytes: config.max_frame_bytes,
         max_assembly_bytes: config.max_inflight_bytes,
+        max_inflight_bytes: config.max_connection_inflight_bytes,
+        max_inflight_bytes_total: config.max_inflight_bytes,
         max_queued_bytes: config.max_connection_unsent_bytes,
+        zero_copy_bytes: config.zero_copy_bytes,
         idle_ms: config.client_timeout_ms,
         ..NetLimits::default()
     }

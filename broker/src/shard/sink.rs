@@ -46,6 +46,14 @@ impl Output for Sink<'_> {
             .write_shared(ConnId::from_u64(connection.0), LogBytes(part));
     }
 
+    fn hold_up(&mut self, connection: Connection, bytes: usize) {
+        self.net.hold_up(ConnId::from_u64(connection.0), bytes);
+    }
+
+    fn let_go(&mut self, connection: Connection, bytes: usize) {
+        self.net.let_go(ConnId::from_u64(connection.0), bytes);
+    }
+
     fn close(&mut self, connection: Connection) {
         self.net
             .close(ConnId::from_u64(connection.0), "closed by the broker");

@@ -39,7 +39,7 @@ impl Engine {
             match self.add_progress(turn, &group, &topic, &mut stats) {
                 Ok(()) | Err(ReadMiss::Gone | ReadMiss::Damaged { .. }) => {}
                 Err(ReadMiss::Wanted(read)) => {
-                    self.retry_after_read(read, req);
+                    self.retry_after_read(turn, read, req);
                     return Ok(());
                 }
             }
@@ -77,7 +77,7 @@ impl Engine {
                 match self.add_progress(turn, &group, &topic, &mut stats) {
                     Ok(()) | Err(ReadMiss::Gone | ReadMiss::Damaged { .. }) => {}
                     Err(ReadMiss::Wanted(read)) => {
-                        self.retry_after_read(read, req);
+                        self.retry_after_read(turn, read, req);
                         return Ok(());
                     }
                 }

@@ -51,7 +51,7 @@ impl Engine {
         ) {
             Ok(records) => records,
             Err(ReadMiss::Wanted(read)) => {
-                self.retry_after_read(read, req);
+                self.retry_after_read(turn, read, req);
                 return Ok(());
             }
             Err(miss) => return Err(Refusal::new(response::SYSTEM_ERROR, miss.to_string())),
@@ -102,7 +102,7 @@ impl Engine {
                 Ok(())
             }
             Err(ReadMiss::Wanted(read)) => {
-                self.retry_after_read(read, req);
+                self.retry_after_read(turn, read, req);
                 Ok(())
             }
             Err(ReadMiss::Gone) => Err(not_there()),
@@ -202,7 +202,7 @@ impl Engine {
         }
         self.entries = entries;
         match miss {
-            Some(ReadMiss::Wanted(read)) => self.retry_after_read(read, req),
+            Some(ReadMiss::Wanted(read)) => self.retry_after_read(turn, read, req),
             Some(miss @ ReadMiss::Damaged { .. }) => {
                 return Err(Refusal::new(response::SYSTEM_ERROR, miss.to_string()));
             }

@@ -65,7 +65,7 @@ impl Engine {
             match self.queue_time_span(turn, &group, &topic, queue_id) {
                 Ok(span) => body.consume_time_span_set.push(span),
                 Err(ReadMiss::Wanted(read)) => {
-                    self.retry_after_read(read, req);
+                    self.retry_after_read(turn, read, req);
                     return Ok(());
                 }
                 Err(miss) => return Err(Refusal::new(response::SYSTEM_ERROR, miss.to_string())),

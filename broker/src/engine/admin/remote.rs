@@ -53,7 +53,7 @@ impl Engine {
         let record = match turn.log.record_at(position) {
             Ok(record) => record,
             Err(ReadMiss::Wanted(read)) => {
-                self.retry_after_read(read, req);
+                self.retry_after_read(turn, read, req);
                 return Ok(());
             }
             Err(miss) => {

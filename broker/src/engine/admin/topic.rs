@@ -226,7 +226,7 @@ impl Engine {
                 match self.store_time(turn, queue, Some(stats.max_offset - 1)) {
                     Ok(time) => stats.last_update_timestamp = time.unwrap_or(0),
                     Err(ReadMiss::Wanted(read)) => {
-                        self.retry_after_read(read, req);
+                        self.retry_after_read(turn, read, req);
                         return Ok(());
                     }
                     Err(_) => {}

@@ -50,6 +50,11 @@ impl Filter {
         }
     }
 
+    /// Whether every message is wanted.
+    pub fn takes_all(&self) -> bool {
+        matches!(self, Self::All)
+    }
+
     /// Whether the tags code alone cannot decide, so that [`Filter::matches_properties`] must be asked too.
     pub fn needs_properties(&self) -> bool {
         matches!(self, Self::Sql(_))

@@ -192,7 +192,7 @@ impl Engine {
             return Ok(());
         }
         if let Some(read) = haul.read {
-            self.retry_after_read(read, req);
+            self.retry_after_read(turn, read, req);
             return Ok(());
         }
         let hold = Hold {

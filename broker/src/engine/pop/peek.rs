@@ -42,7 +42,7 @@ impl Engine {
         };
         if haul.messages == 0 {
             if let Some(read) = haul.read {
-                self.retry_after_read(read, req);
+                self.retry_after_read(turn, read, req);
                 return Ok(());
             }
             self.answer_pop(turn, req, response::PULL_NOT_FOUND, &answer, &haul);

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::engine::name::RETRY_PREFIX;
 use crate::engine::pull::PullFilter;
 use crate::engine::turn::Turn;
-use crate::log::{QueueRef, ReadId, ReadMiss, Slice};
+use crate::log::{LastGroup, QueueRef, ReadId, ReadMiss, Slice};
 
 /// Index entries that one pop looks at in a queue; their distance from the start fits 16 bits.
 const MAX_SCANNED: usize = 4096;
@@ -293,6 +293,7 @@ impl Engine {
         entries: &mut Vec<crate::log::Entry>,
     ) -> Result<(), ReadMiss> {
         let mut scanned = 0;
+        let mut last = LastGroup::default();
         while scanned < MAX_SCANNED {
             entries.clear();
             let kept = turn.log.next_kept(queue, taken.next);
@@ -307,7 +308,7 @@ impl Engine {
             scanned += entries.len();
             for entry in entries.iter() {
                 let size = entry.size as usize;
-                if let Some(slice) = self.matching(turn, entry, wanted.filter)? {
+                if let Some(slice) = self.matching(turn, &mut last, entry, wanted.filter)? {
                     if haul.messages > 0 && haul.bytes + size > self.settings.pull_max_bytes {
                         return Ok(());
                     }

@@ -54,7 +54,7 @@ impl Engine {
         let slice = match turn.log.record_at(position) {
             Ok(slice) => slice,
             Err(ReadMiss::Wanted(read)) => {
-                self.retry_after_read(read, req);
+                self.retry_after_read(turn, read, req);
                 return Ok(());
             }
             Err(miss) => {

@@ -31,6 +31,62 @@ fn a_slow_reader_is_paused_and_gets_everything_in_the_end() {
     });
 }
 
+/// Sends 400 frames that are held up, lets go of them whenever asked to, and says how many bytes were held up at most.
+fn most_held_up(server: &Server, senders: usize) -> usize {
+    let sending: Vec<_> = (0..senders)
+        .map(|_| {
+            let mut stream = server.connect();
+            thread::spawn(move || {
+                for _ in 0..400 / senders {
+                    stream.write_all(&frame(b'h', &[0; 10_000])).unwrap();
+                }
+                stream
+            })
+        })
+        .collect();
+    server.until("too much", |seen| seen.counters.overdrawn > 0);
+    thread::sleep(Duration::from_millis(50));
+    assert!(server.seen().held_up < 400, "nothing was kept back");
+    // Everything comes through in the end, though only so much is let in at a time.
+    let mut other = server.connect();
+    server.until("all of them", |seen| {
+        other.write_all(&frame(b'l', b"")).unwrap();
+        read_frame(&mut other).unwrap();
+        seen.held_up == 400
+    });
+    let _streams: Vec<_> = sending.into_iter().map(|one| one.join().unwrap()).collect();
+    let seen = server.seen();
+    assert_eq!(seen.closed, []);
+    seen.inflight_bytes
+}
+
+#[test]
+fn what_one_connection_has_in_flight_is_bounded() {
+    let limits = NetLimits {
+        max_inflight_bytes: 100_000,
+        ..NetLimits::default()
+    };
+    both(limits, |server| {
+        let most = most_held_up(&server, 1);
+        assert!((100_000..=110_008).contains(&most), "{most}");
+        server.end();
+    });
+}
+
+#[test]
+fn what_all_connections_have_in_flight_is_bounded() {
+    let limits = NetLimits {
+        max_inflight_bytes_total: 100_000,
+        ..NetLimits::default()
+    };
+    both(limits, |server| {
+        let most = most_held_up(&server, 4);
+        // Each may have been let in with one frame more.
+        assert!((100_000..=150_032).contains(&most), "{most}");
+        server.end();
+    });
+}
+
 #[test]
 fn a_reader_that_never_reads_is_cut_off_at_the_bound() {
     let limits = NetLimits {

@@ -25,6 +25,9 @@ struct Seen {
     closed: Vec<CloseReason>,
     counters: NetCounters,
     connections: usize,
+    /// Frames that were held up, and the most bytes that were at once.
+    held_up: usize,
+    inflight_bytes: usize,
     thread_cpu: Duration,
 }
 
@@ -57,10 +60,12 @@ unsafe impl StableBytes for TestPart {
 }
 
 /// Does what the first byte of a frame's body says: `e` answers with the frame, `b` with as many bytes as the next four
-/// bytes say (a frame, half of its body a shared part), `c` answers with the frame and closes, `n` does nothing.
+/// bytes say (a frame, half of its body a shared part), `c` answers with the frame and closes, `h` holds the frame up, `l` lets
+/// go of all that is held up and answers, `n` does nothing.
 struct TestService {
     seen: Arc<Mutex<Seen>>,
     alive: Arc<AtomicUsize>,
+    held_up: Vec<(ConnId, usize)>,
 }
 
 fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -76,7 +81,7 @@ fn big(len: u32) -> Vec<u8> {
 
 impl Handler<TestPart> for TestService {
     fn opened(&mut self, _: &mut Net<TestPart>, _: ConnId, peer: SocketAddr, local: SocketAddr) {
-        assert!(peer.ip().is_loopback() && local.ip().is_loopback() && peer != local);
+        assert!(peer.ip().is_loopback() == local.ip().is_loopback() && peer != local);
         self.seen.lock().unwrap().opened += 1;
     }
 
@@ -102,6 +107,20 @@ impl Handler<TestPart> for TestService {
             b'c' => {
                 net.write(conn).unwrap().extend_from_slice(frame);
                 return ControlFlow::Break(CloseReason::Requested("asked to"));
+            }
+            b'h' => {
+                net.hold_up(conn, frame.len());
+                self.held_up.push((conn, frame.len()));
+                let mut seen = self.seen.lock().unwrap();
+                seen.held_up += 1;
+                seen.inflight_bytes = seen.inflight_bytes.max(net.inflight_bytes());
+            }
+            b'l' => {
+                for (conn, bytes) in self.held_up.drain(..) {
+                    net.let_go(conn, bytes);
+                }
+                assert_eq!(net.inflight_bytes(), 0);
+                net.write(conn).unwrap().extend_from_slice(frame);
             }
             _ => {}
         }
@@ -141,12 +160,17 @@ struct Server {
 
 impl Server {
     fn start(plain: bool, limits: NetLimits) -> Self {
+        Self::start_at("127.0.0.1:0", plain, limits)
+    }
+
+    fn start_at(address: &'static str, plain: bool, limits: NetLimits) -> Self {
         let (tell, told) = mpsc::channel();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let alive = Arc::new(AtomicUsize::new(0));
         let mut service = TestService {
             seen: seen.clone(),
             alive: alive.clone(),
+            held_up: Vec::new(),
         };
         let thread = thread::spawn(move || {
             LocalExecutor::default().run(async move {
@@ -157,9 +181,7 @@ impl Server {
                 .unwrap();
                 let mut parker = Parker::new(&ring).unwrap();
                 let mut net = Net::new(&mut ring, limits).unwrap();
-                let address = net
-                    .listen(&mut ring, "127.0.0.1:0".parse().unwrap())
-                    .unwrap();
+                let address = net.listen(&mut ring, address.parse().unwrap()).unwrap();
                 let stop = Stop::new(&parker);
                 tell.send((address, stop.clone())).unwrap();
                 serve(&mut ring, &mut parker, &mut net, &mut service, &stop)
@@ -168,6 +190,7 @@ impl Server {
                 net.buffers.free() == usize::from(net.limits.receive_buffers)
                     && net.queued_bytes == 0
                     && net.assembly_bytes == 0
+                    && net.inflight_bytes == 0
             })
         });
         let (address, stop) = told.recv().unwrap();
@@ -247,3 +270,4 @@ fn both(limits: NetLimits, test: impl Fn(Server)) {
 
 mod bounds;
 mod traffic;
+mod zero_copy;
