@@ -9,6 +9,9 @@ pub mod shard;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
+mod features;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod fault_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
