@@ -287,13 +287,17 @@ impl Run {
 /// Gives the number of crashes.
 fn run(seed: u64) -> u64 {
     let mut run = Run::new(seed);
+    // Without crashes there is less that may be.
+    let crashes = !run.world.random.one_in(6);
     for _ in 0..3 {
-        if run.world.random.one_in(2) {
+        if crashes && run.world.random.one_in(2) {
             run.crash_within(500);
         }
         let turns = 80 + run.world.random.below(200);
         run.work(turns);
-        run.crash();
+        if crashes {
+            run.crash();
+        }
     }
     run.finish();
     run.world.crashes.into()

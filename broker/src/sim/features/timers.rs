@@ -32,11 +32,12 @@ pub struct Timers {
 
 impl Timers {
     fn recall(&mut self, world: &mut World) {
-        let now_ms = world.now_ms();
+        // A handle has the second's beginning; in its last second a timer cannot be recalled.
+        let from_ms = world.now_ms() + 1_000;
         let mut waiting: Vec<_> = self
             .timers
             .iter_mut()
-            .filter(|(_, timer)| timer.handle.is_some() && timer.due_ms > now_ms)
+            .filter(|(_, timer)| timer.handle.is_some() && timer.due_ms > from_ms)
             .collect();
         waiting.sort_by(|(one, _), (other, _)| one.cmp(other));
         if waiting.is_empty() {

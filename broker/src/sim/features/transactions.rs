@@ -129,9 +129,10 @@ impl Transactions {
             }
             response::SYSTEM_ERROR => {
                 let settings = settings();
+                // A restart asks anew after the time-out already.
+                let intervals = settings.transaction_check_max.saturating_sub(world.crashes);
                 let given_up_ms = settings.transaction_timeout_ms
-                    + settings.transaction_check_interval_ms
-                        * i64::from(settings.transaction_check_max);
+                    + settings.transaction_check_interval_ms * i64::from(intervals);
                 let may = half.commits_asked + half.rollbacks_asked > 1
                     || world.now_ms() - half.asked_ms >= given_up_ms;
                 assert!(may, "seed {seed}: {body} cannot be ended: {:?}", answer.remark);
