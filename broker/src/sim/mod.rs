@@ -9,10 +9,10 @@ pub mod shard;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
-mod features;
+mod fault_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
-mod fault_tests;
+mod features;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod gap_tests;

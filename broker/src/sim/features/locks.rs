@@ -36,9 +36,8 @@ impl Feature for Locks {
         let now_ms = world.shard.now().mono_ms;
         if world.random.one_in(4) {
             world.ask(request::UNLOCK_BATCH_MQ, &[], &body.to_json());
-            self.held.retain(|queue_id, (holder, _)| {
-                *holder != client_id || !wanted.contains(queue_id)
-            });
+            self.held
+                .retain(|queue_id, (holder, _)| *holder != client_id || !wanted.contains(queue_id));
             return;
         }
         let opaque = world.ask(request::LOCK_BATCH_MQ, &[], &body.to_json());
@@ -59,7 +58,11 @@ impl Feature for Locks {
         };
         assert!(world.done(frame));
         let body = LockBatchResponseBody::from_json(&frame.body).unwrap();
-        let mut given: Vec<i32> = body.lock_ok_mq_set.iter().map(|queue| queue.queue_id).collect();
+        let mut given: Vec<i32> = body
+            .lock_ok_mq_set
+            .iter()
+            .map(|queue| queue.queue_id)
+            .collect();
         given.sort_unstable();
         expected.sort_unstable();
         assert_eq!(given, expected, "seed {}", world.seed);

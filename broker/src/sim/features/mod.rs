@@ -24,6 +24,8 @@ use crate::log::FlushMode;
 
 /// Queues of each topic.
 const QUEUES: i32 = 3;
+/// How often a client says that it is there.
+const HEARTBEAT_MS: i64 = 30_000;
 
 /// The shard, its one client, and what all models share.
 struct World {
@@ -103,6 +105,7 @@ trait Feature {
 struct Run {
     world: World,
     features: [Box<dyn Feature>; 5],
+    heartbeat_mono_ms: i64,
 }
 
 impl Run {
@@ -135,6 +138,7 @@ impl Run {
                 Box::new(timers::Timers::default()),
                 Box::new(locks::Locks::default()),
             ],
+            heartbeat_mono_ms: 0,
         };
         for topic in [
             transactions::TOPIC,
@@ -191,12 +195,19 @@ impl Run {
         self.call(code, &[], &config.to_json());
     }
 
+    /// The client is there still; the broker would close its connection.
+    fn heartbeat(&mut self) {
+        if self.world.shard.now().mono_ms >= self.heartbeat_mono_ms + HEARTBEAT_MS {
+            self.introduce();
+        }
+    }
+
     /// The client says that it is a producer, so that it is asked about its half messages.
     fn introduce(&mut self) {
+        self.heartbeat_mono_ms = self.world.shard.now().mono_ms;
         let group = transactions::GROUP;
-        let body = format!(
-            r#"{{"clientID":"client","producerDataSet":[{{"groupName":"{group}"}}]}}"#
-        );
+        let body =
+            format!(r#"{{"clientID":"client","producerDataSet":[{{"groupName":"{group}"}}]}}"#);
         self.world.ask(request::HEART_BEAT, &[], body.as_bytes());
     }
 
@@ -217,6 +228,7 @@ impl Run {
 
     fn work(&mut self, turns: usize) {
         for _ in 0..turns {
+            self.heartbeat();
             match self.world.random.below(10) {
                 0 => {
                     let ms = [10, 50, 700, 4_000, 20_000][self.world.random.below(5)];
@@ -270,6 +282,7 @@ impl Run {
     /// Long enough for every check, every retry and every timer.
     fn finish(&mut self) {
         for _ in 0..80 {
+            self.heartbeat();
             for feature in &mut self.features {
                 feature.finish(&mut self.world);
             }

@@ -123,9 +123,7 @@ impl Pops {
             (request::ACK_MESSAGE, Asked::Ack { place, in_time })
         };
         copy.busy = true;
-        if !changes
-            && let Some(message) = self.messages.get_mut(&copy.body)
-        {
+        if !changes && let Some(message) = self.messages.get_mut(&copy.body) {
             message.acked = true;
         }
         let opaque = world.ask(code, &fields, &[]);
@@ -157,7 +155,10 @@ impl Pops {
             let is = format!("seed {seed}: {place:?} of {body}");
             let message = self.messages.get_mut(&body).unwrap();
             assert_eq!(place.0, failures > 0, "{is}");
-            assert!(failures <= MAX_RETRIES, "{is} came after {failures} failures");
+            assert!(
+                failures <= MAX_RETRIES,
+                "{is} came after {failures} failures"
+            );
             let copy = self.copies.entry(place).or_insert_with(|| {
                 *message.copies.entry(failures).or_default() += 1;
                 Copy {
@@ -180,7 +181,10 @@ impl Pops {
                 "{is} was popped {} times",
                 copy.pops
             );
-            assert!(message.copies[&failures] <= world.copies(), "{is}: a copy too many");
+            assert!(
+                message.copies[&failures] <= world.copies(),
+                "{is}: a copy too many"
+            );
             (copy.handle, copy.due_ms) = (handle, pop_ms + invisible_ms);
             (copy.durable, copy.acked_ms) = (false, None);
         }
@@ -193,7 +197,8 @@ impl Pops {
         let due_ms = pop.parse::<i64>().unwrap() + invisible.parse::<i64>().unwrap();
         let kind = i32::from(place.0);
         let (revive, queue_id, offset) = (field("reviveQid"), place.1, place.2);
-        copy.handle = format!("{offset} {pop} {invisible} {revive} {kind} broker-a {queue_id} {offset}");
+        copy.handle =
+            format!("{offset} {pop} {invisible} {revive} {kind} broker-a {queue_id} {offset}");
         (copy.due_ms, copy.durable) = (due_ms, false);
     }
 }
@@ -288,7 +293,10 @@ impl Feature for Pops {
         }
         for (body, message) in &self.messages {
             let dead = dead.remove(body).unwrap_or(0);
-            let is = format!("seed {seed}: {body}, acknowledged: {}, dead {dead}", message.acked);
+            let is = format!(
+                "seed {seed}: {body}, acknowledged: {}, dead {dead}",
+                message.acked
+            );
             assert!(dead <= world.copies(), "{is}");
             assert!(!message.stored || message.acked || dead > 0, "{is}: lost");
             // A crash may take the answer to a pop with it: that was a failure that nobody saw.

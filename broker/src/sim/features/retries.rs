@@ -130,7 +130,10 @@ impl Feature for Retries {
         }
         for (body, acknowledged) in &self.sent {
             let times = original.remove(body).unwrap_or(0);
-            assert!(times <= 1 && (!acknowledged || times == 1), "seed {seed}: {body}: {times}");
+            assert!(
+                times <= 1 && (!acknowledged || times == 1),
+                "seed {seed}: {body}: {times}"
+            );
         }
         assert!(original.is_empty(), "seed {seed}: {original:?}");
         for (place, expected) in &mut self.expected {
@@ -145,7 +148,10 @@ impl Feature for Retries {
             came.sort_unstable();
             expected.earliest_ms.sort_unstable();
             for (came_ms, earliest_ms) in came.iter().zip(&expected.earliest_ms) {
-                assert!(came_ms >= earliest_ms, "seed {seed}: {place:?} came too early");
+                assert!(
+                    came_ms >= earliest_ms,
+                    "seed {seed}: {place:?} came too early"
+                );
             }
         }
         assert!(found.is_empty(), "seed {seed}: nobody sent back {found:?}");

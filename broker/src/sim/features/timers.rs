@@ -60,8 +60,8 @@ impl Feature for Timers {
             return;
         }
         let body = world.body("timer");
-        let delay_ms = [300, 1_000, 5_000, 40_000][world.random.below(4)]
-            + world.random.below(3_000) as i64;
+        let delay_ms =
+            [300, 1_000, 5_000, 40_000][world.random.below(4)] + world.random.below(3_000) as i64;
         let due_ms = world.now_ms() + delay_ms;
         let (name, value) = match world.random.below(2) {
             0 => ("TIMER_DELAY_MS", delay_ms),

@@ -47,7 +47,11 @@ impl Transactions {
         let body = world.body("half");
         let immunity_secs = [0, 0, 3, 20][world.random.below(4)];
         let immunity = immunity_secs.to_string();
-        let mut pairs = vec![("TRAN_MSG", "true"), ("PGROUP", GROUP), ("UNIQ_KEY", &*body)];
+        let mut pairs = vec![
+            ("TRAN_MSG", "true"),
+            ("PGROUP", GROUP),
+            ("UNIQ_KEY", &*body),
+        ];
         if immunity_secs > 0 {
             pairs.push(("CHECK_IMMUNITY_TIME_IN_SECONDS", &immunity));
         }
@@ -94,7 +98,8 @@ impl Transactions {
             Some(End::Rollback) => half.rollbacks_asked += 1,
             None => return,
         }
-        self.ends.insert(opaque, (body.to_owned(), end.unwrap_or(End::Rollback)));
+        self.ends
+            .insert(opaque, (body.to_owned(), end.unwrap_or(End::Rollback)));
     }
 
     fn take_check(&mut self, world: &mut World, check: &Received) {
@@ -109,9 +114,15 @@ impl Transactions {
             "seed {seed}: {body} was asked about {} times",
             half.checks
         );
-        assert_eq!(half.ended, None, "seed {seed}: {body} was asked about after its end");
+        assert_eq!(
+            half.ended, None,
+            "seed {seed}: {body} was asked about after its end"
+        );
         let from_ms = half.asked_ms + settings.transaction_timeout_ms.max(half.immunity_ms);
-        assert!(world.now_ms() >= from_ms, "seed {seed}: {body} was asked about too early");
+        assert!(
+            world.now_ms() >= from_ms,
+            "seed {seed}: {body} was asked about too early"
+        );
         let field = |name: &str| check.fields[name].clone();
         half.at = Some((field("tranStateTableOffset"), field("commitLogOffset")));
         if !self.silent && world.random.one_in(2) {
@@ -135,7 +146,11 @@ impl Transactions {
                     + settings.transaction_check_interval_ms * i64::from(intervals);
                 let may = half.commits_asked + half.rollbacks_asked > 1
                     || world.now_ms() - half.asked_ms >= given_up_ms;
-                assert!(may, "seed {seed}: {body} cannot be ended: {:?}", answer.remark);
+                assert!(
+                    may,
+                    "seed {seed}: {body} cannot be ended: {:?}",
+                    answer.remark
+                );
             }
             // Its end is taken from a check only.
             response::ILLEGAL_OPERATION => assert!(half.immunity_ms > 0, "seed {seed}: {body}"),
@@ -212,12 +227,18 @@ impl Feature for Transactions {
                 Some(End::Rollback) => assert_eq!(delivered + dead, 0, "{is}, was rolled back"),
                 None => {}
             }
-            assert!(delivered == 0 || half.commits_asked > 0, "{is}, nobody committed it");
+            assert!(
+                delivered == 0 || half.commits_asked > 0,
+                "{is}, nobody committed it"
+            );
             assert!(
                 !half.stored || half.rollbacks_asked > 0 || delivered + dead == 1,
                 "{is}: lost"
             );
         }
-        assert!(delivered.is_empty() && dead.is_empty(), "seed {seed}: {delivered:?} {dead:?}");
+        assert!(
+            delivered.is_empty() && dead.is_empty(),
+            "seed {seed}: {delivered:?} {dead:?}"
+        );
     }
 }
