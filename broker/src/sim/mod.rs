@@ -12,6 +12,9 @@ pub mod shard;
 mod fault_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
+mod features;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod gap_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
