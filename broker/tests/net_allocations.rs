@@ -130,11 +130,15 @@ fn a_frame_costs_no_allocation() {
     });
     let (address, stop) = told.recv().unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
-    let warm = exchange(&mut stream, 5_000);
+    let mut before = exchange(&mut stream, 5_000);
     let frames = 20_000;
-    let after = exchange(&mut stream, frames);
-    // What is left is the executor's, for its wake-ups and timers.
-    let allocations = after - warm;
+    // What is left is the executor's, for its wake-ups and timers, of which a busy machine brings about more: so the least
+    // of some rounds counts. What a frame cost would be in each of them.
+    let rounds = (0..5).map(|_| {
+        let after = exchange(&mut stream, frames);
+        after - std::mem::replace(&mut before, after)
+    });
+    let allocations = rounds.min().unwrap();
     assert!(
         allocations < frames as u64 / 50,
         "{allocations} allocations for {frames} frames"
