@@ -1,6 +1,6 @@
 //! Timers: once, never early, at most a second late; and never when they were recalled.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use corelane_wire::code::request;
 
@@ -26,7 +26,7 @@ enum Asked {
 
 #[derive(Default)]
 pub struct Timers {
-    timers: HashMap<String, Timer>,
+    timers: BTreeMap<String, Timer>,
     asked: HashMap<i32, Asked>,
 }
 
@@ -39,7 +39,6 @@ impl Timers {
             .iter_mut()
             .filter(|(_, timer)| timer.handle.is_some() && timer.due_ms > from_ms)
             .collect();
-        waiting.sort_by(|(one, _), (other, _)| one.cmp(other));
         if waiting.is_empty() {
             return;
         }
