@@ -9,6 +9,7 @@
 //! records away. Between parts, and between the last of them and `base`, a gap needs no note; `base` lies in none.
 
 use super::index::Row;
+use super::stored::waits;
 use super::{Entry, Position, QueueRef};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -40,6 +41,8 @@ pub(super) struct Queue {
     alive: bool,
     /// Listed in `Queues::changed`.
     changed: bool,
+    /// Its entries hold checksums.
+    pub waits: bool,
     pub queue_id: i32,
     /// Records before it belong to an earlier topic of this name.
     pub born: Position,
@@ -291,6 +294,7 @@ impl Queues {
             topic: topic.clone(),
             queue_id,
             alive: true,
+            waits: waits(&topic),
             changed: false,
             born,
             visible: 0,

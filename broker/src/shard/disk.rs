@@ -36,6 +36,10 @@ use crate::ring::{Completion, Owner, Ring, Token, Waker};
 
 /// Background operations in flight at once: enough to keep the device busy, few enough to leave it to commits.
 const BACKGROUND_IN_FLIGHT: usize = 8;
+/// Reads that are at most so long
+const SHORT_READ_BYTES: usize = 32 << 10;
+/// have a limit of their own: they are of records that lie far apart, and only many at once make the device fast.
+const SHORT_IN_FLIGHT: usize = 128;
 /// Files that are kept open for reads.
 const READ_FILES: usize = 16;
 /// Read buffers that are kept to be used again: the log's read cache is made of them.
@@ -65,6 +69,14 @@ struct Operation {
     result_for: For,
 }
 
+impl Operation {
+    /// Whether it is a short read of the log.
+    fn is_short_read(&self) -> bool {
+        let is_short = |buffer: &AlignedBuffer| buffer.len() <= SHORT_READ_BYTES;
+        matches!((&self.bytes, &self.result_for), (Bytes::Read { buffer, .. }, For::Log(_)) if is_short(buffer))
+    }
+}
+
 /// Where a background operation leaves its result for the task that awaits it.
 #[derive(Default)]
 struct Waiting {
@@ -80,6 +92,8 @@ struct Queue {
     groups_in_flight: usize,
     background: VecDeque<usize>,
     background_in_flight: usize,
+    short: VecDeque<usize>,
+    short_in_flight: usize,
     /// Segments that group writes go to, once they are open.
     segments: HashMap<SegmentId, Rc<DmaFile>>,
     /// Group writes for segments that are not open yet.
@@ -102,6 +116,8 @@ impl Default for Queue {
             groups_in_flight: 0,
             background: VecDeque::new(),
             background_in_flight: 0,
+            short: VecDeque::new(),
+            short_in_flight: 0,
             segments: HashMap::new(),
             early: Vec::new(),
             finished: Vec::new(),
@@ -272,6 +288,12 @@ impl Disk {
             queue.background_in_flight += 1;
             queue.push(slot, ring);
         }
+        while queue.short_in_flight < SHORT_IN_FLIGHT
+            && let Some(slot) = queue.short.pop_front()
+        {
+            queue.short_in_flight += 1;
+            queue.push(slot, ring);
+        }
     }
 
     /// Takes one completion of [`Owner::Disk`].
@@ -283,6 +305,7 @@ impl Disk {
         };
         queue.free.push(slot);
         let result = completion.result();
+        let is_short = operation.is_short_read();
         match &mut operation.bytes {
             Bytes::Group { id, bytes } => {
                 let outcome = match usize::try_from(result) {
@@ -294,7 +317,11 @@ impl Disk {
                 return;
             }
             Bytes::Read { done, .. } | Bytes::Write { done, .. } => {
-                queue.background_in_flight -= 1;
+                if is_short {
+                    queue.short_in_flight -= 1;
+                } else {
+                    queue.background_in_flight -= 1;
+                }
                 *done += usize::try_from(result).unwrap_or(0);
             }
         }
@@ -348,7 +375,8 @@ impl Disk {
     /// Whether tasks wait for operations of theirs, so that the host should not keep the executor to itself.
     pub fn has_background(&self) -> bool {
         let queue = self.inner.queue.borrow();
-        queue.background_in_flight > 0 || !queue.background.is_empty()
+        let in_flight = queue.background_in_flight + queue.short_in_flight;
+        in_flight > 0 || !queue.background.is_empty() || !queue.short.is_empty()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -396,8 +424,13 @@ impl Queue {
     }
 
     fn add_background(&mut self, operation: Operation) {
+        let is_short = operation.is_short_read();
         let slot = self.slot(operation);
-        self.background.push_back(slot);
+        if is_short {
+            self.short.push_back(slot);
+        } else {
+            self.background.push_back(slot);
+        }
     }
 
     fn file_for_reads(&mut self, id: FileId) -> Option<Rc<DmaFile>> {
@@ -414,7 +447,11 @@ impl Queue {
     }
 
     fn add_read(&mut self, file: Rc<DmaFile>, read: ReadOp) {
-        let buffer = self.read_buffers.take(read.len);
+        let buffer = if read.len <= SHORT_READ_BYTES {
+            AlignedBuffer::zeroed(read.len)
+        } else {
+            self.read_buffers.take(read.len)
+        };
         self.add_background(Operation {
             file,
             offset: read.offset,
