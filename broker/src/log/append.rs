@@ -4,7 +4,7 @@
 //! `make_room`, which closes the group and finds place for another: in the same buffer, a new one, or the next segment.
 
 use super::group::HEADER_BYTES;
-use super::stored::{KIND_QUEUE_AT, STATE_HEADER_BYTES, put_state, queue_at};
+use super::stored::{KIND_QUEUE_AT, STATE_HEADER_BYTES, put_state, queue_at, record_checksum};
 use super::{AppendError, Appended, Entry, FlushMode, Log, Position, QueueRef};
 
 /// Blocks at the end of a segment that are kept for the log's own records while no next segment is ready.
@@ -75,6 +75,11 @@ impl Log {
             position.to_be_bytes(),
             "the record states its position"
         );
+        let tags_code = if self.queues.get(queue).waits {
+            record_checksum(bytes)
+        } else {
+            tags_code
+        };
         let end = position + len as u64;
         self.newest_ms = self.newest_ms.max(store_ms);
         let entry = Entry {

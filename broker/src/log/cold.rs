@@ -11,7 +11,7 @@ use super::{IoError, Position, ReadFailure, Slice};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Offsets and lengths of reads are multiples of it.
-const READ_ALIGN: u64 = 4096;
+pub(super) const READ_ALIGN: u64 = 4096;
 
 /// What arrived and was not looked at yet may go beyond the cache by so much.
 const UNASKED_BYTES: usize = 4 << 20;
@@ -173,6 +173,20 @@ impl ColdReads {
     /// Whether the piece is here and was asked for.
     pub fn was_touched(&self, place: Place) -> bool {
         self.pieces.get(&place).is_some_and(|piece| piece.touched)
+    }
+
+    /// Whether the piece is here or on its way.
+    pub fn is_asked(&self, place: Place, len: usize) -> bool {
+        let asked = |pending: &Pending| pending.place == place && pending.len >= len;
+        self.pieces
+            .get(&place)
+            .is_some_and(|piece| piece.len >= len)
+            || self.pending.iter().any(asked)
+    }
+
+    /// How many reads are on their way.
+    pub fn in_flight(&self) -> usize {
+        self.pending.len()
     }
 
     /// Has a piece read, unless it is here or on its way.

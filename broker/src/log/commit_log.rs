@@ -1,5 +1,6 @@
 //! The log of one shard: its parts, and the small questions that they answer.
 
+use super::alone::AloneReads;
 use super::append::OpenGroup;
 use super::cold::ColdReads;
 use super::flush::Window;
@@ -31,6 +32,7 @@ pub struct Log {
     /// The newest store time of any record.
     pub(super) newest_ms: i64,
     pub(super) cold: ColdReads,
+    pub(super) alone: AloneReads,
     pub(super) time_searches: TimeSearches,
     pub(super) keys: Keys,
     pub(super) reads_failed: u64,
@@ -62,6 +64,7 @@ impl Log {
             retired: 0,
             newest_ms: 0,
             cold: ColdReads::new(options.read_cache_bytes),
+            alone: AloneReads::default(),
             time_searches: TimeSearches::default(),
             keys: Keys::default(),
             reads_failed: 0,
@@ -218,7 +221,7 @@ impl Log {
             queues: self.queues.len(),
             unflushed_bytes: self.unflushed_bytes(),
             tail_memory_bytes: self.tail.memory_bytes(),
-            read_memory_bytes: self.cold.memory_bytes(),
+            read_memory_bytes: self.cold.memory_bytes() + self.alone.memory_bytes(),
             reads_failed: self.reads_failed,
         }
     }

@@ -22,6 +22,7 @@
 //!
 //! The files are described in `docs/format.md`.
 
+mod alone;
 mod append;
 mod buffer;
 mod checkpoint;
@@ -50,6 +51,7 @@ mod std_io;
 mod stored;
 mod tail;
 mod verify;
+mod waiting;
 mod walk;
 
 pub use buffer::{AlignedBuffer, ReadBuffers, Slice};
@@ -100,7 +102,7 @@ pub struct Entry {
     pub store_ms: i64,
     /// Its length.
     pub size: u32,
-    /// Hash of its tag; 0 when it has none.
+    /// Hash of its tag; 0 when it has none. Of a message that waits for its time: the checksum of its record.
     pub tags_code: i32,
 }
 

@@ -10,6 +10,7 @@
 
 use super::buffer::prefetch;
 use super::index::Row;
+use super::stored::waits;
 use super::{Entry, Position, QueueRef};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -41,6 +42,8 @@ pub(super) struct Queue {
     alive: bool,
     /// Listed in `Queues::changed`.
     changed: bool,
+    /// Its entries hold checksums.
+    pub waits: bool,
     pub queue_id: i32,
     /// Records before it belong to an earlier topic of this name.
     pub born: Position,
@@ -313,6 +316,7 @@ impl Queues {
             topic: topic.clone(),
             queue_id,
             alive: true,
+            waits: waits(&topic),
             changed: false,
             born,
             visible: 0,

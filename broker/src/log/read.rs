@@ -3,6 +3,7 @@
 //! Cold bytes are read in chunks, and every group is checked as a whole before anything of it is given out. A reader that
 //! goes from chunk to chunk has the next ones read ahead.
 
+use super::alone::AloneReads;
 use super::cold::{Asked, Place};
 use super::group::records;
 use super::stored::Stored;
@@ -119,7 +120,7 @@ impl Log {
     }
 
     /// The durable chunk that holds `position`: its place, start and end.
-    fn chunk_at(&self, position: Position) -> Option<(Place, Position, Position)> {
+    pub(super) fn chunk_at(&self, position: Position) -> Option<(Place, Position, Position)> {
         if position < self.min_position() || position >= self.durable {
             return None;
         }
@@ -158,11 +159,15 @@ impl Log {
 
     /// The next read to run.
     pub fn next_read(&mut self) -> Option<ReadOp> {
-        self.cold.next_read()
+        self.cold.next_read().or_else(|| self.alone.next_read())
     }
 
     /// A read has ended: who was told `Wanted` may ask again.
     pub fn read_done(&mut self, id: ReadId, result: Result<ReadBuffer, IoError>) {
+        if AloneReads::owns(id) {
+            self.alone.arrived(id, result);
+            return;
+        }
         let oldest = self.segments.oldest_start();
         if let Some(failure) = self.cold.arrived(id, result, self.log_id, oldest) {
             self.reads_failed += 1;

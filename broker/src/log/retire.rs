@@ -106,5 +106,6 @@ impl Log {
         self.work.forget_unsound_before(to);
         self.queues.retire_before(to);
         self.cold.retire_before(to);
+        self.alone.retire_before(to);
     }
 }

@@ -72,13 +72,28 @@ pub(super) fn entry_and_keys_of<'a>(
     (entry_with(record, tag), keys_in(unique, keys))
 }
 
+/// Whether messages of a topic wait for their time: the delay levels' and the timers'.
+pub(super) fn waits(topic: &str) -> bool {
+    topic == "SCHEDULE_TOPIC_XXXX" || topic.starts_with("rmq_sys_wheel_timer-")
+}
+
+/// What the entry of a message that waits has in place of its tag's hash: it is read alone, without its group's checksum.
+pub(super) fn record_checksum(record: &[u8]) -> i32 {
+    crc32fast::hash(record).cast_signed()
+}
+
 fn entry_with(record: &Record<'_>, tag: Option<Text<'_>>) -> Entry {
     let tag = tag.map(|tag| tag.to_str());
+    let tags_code = if waits(record.topic()) {
+        record_checksum(record.bytes())
+    } else {
+        tag.map_or(0, |tag| java_hash(&tag))
+    };
     Entry {
         position: record.physical_offset() as Position,
         store_ms: record.store_timestamp(),
         size: record.total_size() as u32,
-        tags_code: tag.map_or(0, |tag| java_hash(&tag)),
+        tags_code,
     }
 }
 

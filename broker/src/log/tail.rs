@@ -111,6 +111,14 @@ impl TailBuffers {
         (start + len <= placed.buffer.written()).then(|| placed.buffer.slice(start..start + len))
     }
 
+    /// Whether `bytes` would give some.
+    pub fn holds(&self, position: Position, len: usize) -> bool {
+        let placed = self.find(position).map(|at| &self.buffers[at]);
+        placed.is_some_and(|placed| {
+            (position - placed.start) as usize + len <= placed.buffer.written()
+        })
+    }
+
     /// The record that begins exactly at `position`: `None` when that is not in memory, `Some(None)` when none begins there.
     pub fn record_at(&self, position: Position) -> Option<Option<Slice>> {
         let placed = &self.buffers[self.find(position)?];

@@ -42,6 +42,10 @@ const READS_IN_FLIGHT: usize = 8;
 const READS_BESIDE_COMMITS: usize = 1;
 /// For so long after a group was handed over, more are expected.
 const COMMITS_EXPECTED: Duration = Duration::from_millis(5);
+/// Reads that are at most so long
+const SHORT_READ_BYTES: usize = 32 << 10;
+/// have a limit of their own: they are of records that lie far apart, and only many at once make the device fast.
+const SHORT_IN_FLIGHT: usize = 128;
 /// Files that are kept open for reads.
 const READ_FILES: usize = 16;
 /// Read buffers that are kept to be used again: the log's read cache is made of them.
@@ -71,6 +75,14 @@ struct Operation {
     result_for: For,
 }
 
+impl Operation {
+    /// Whether it is a short read of the log.
+    fn is_short_read(&self) -> bool {
+        let is_short = |buffer: &AlignedBuffer| buffer.len() <= SHORT_READ_BYTES;
+        matches!((&self.bytes, &self.result_for), (Bytes::Read { buffer, .. }, For::Log(_)) if is_short(buffer))
+    }
+}
+
 /// Where a background operation leaves its result for the task that awaits it.
 #[derive(Default)]
 struct Waiting {
@@ -90,6 +102,8 @@ struct Queue {
     reads_in_flight: usize,
     /// When a group was handed over last.
     committed: Option<Instant>,
+    short: VecDeque<usize>,
+    short_in_flight: usize,
     /// Segments that group writes go to, once they are open.
     segments: HashMap<SegmentId, Rc<DmaFile>>,
     /// Group writes for segments that are not open yet.
@@ -115,6 +129,8 @@ impl Default for Queue {
             reads: VecDeque::new(),
             reads_in_flight: 0,
             committed: None,
+            short: VecDeque::new(),
+            short_in_flight: 0,
             segments: HashMap::new(),
             early: Vec::new(),
             finished: Vec::new(),
@@ -269,6 +285,12 @@ impl Disk {
             queue.background_in_flight += 1;
             queue.push(slot, ring);
         }
+        while queue.short_in_flight < SHORT_IN_FLIGHT
+            && let Some(slot) = queue.short.pop_front()
+        {
+            queue.short_in_flight += 1;
+            queue.push(slot, ring);
+        }
         if queue.reads.is_empty() {
             return;
         }
@@ -297,6 +319,7 @@ impl Disk {
         };
         queue.free.push(slot);
         let result = completion.result();
+        let is_short = operation.is_short_read();
         match &mut operation.bytes {
             Bytes::Group { id, bytes } => {
                 let outcome = outcome(i64::from(result), bytes.len());
@@ -306,6 +329,7 @@ impl Disk {
             }
             Bytes::Read { done, .. } | Bytes::Write { done, .. } => {
                 match operation.result_for {
+                    _ if is_short => queue.short_in_flight -= 1,
                     For::Log(_) => queue.reads_in_flight -= 1,
                     For::Task(_) | For::Nobody => queue.background_in_flight -= 1,
                 }
@@ -362,8 +386,9 @@ impl Disk {
     /// Whether tasks wait for operations of theirs, so that the host should not keep the executor to itself.
     pub fn has_background(&self) -> bool {
         let queue = self.inner.queue.borrow();
-        let reads = queue.reads_in_flight > 0 || !queue.reads.is_empty();
-        reads || queue.background_in_flight > 0 || !queue.background.is_empty()
+        let in_flight = queue.background_in_flight + queue.reads_in_flight + queue.short_in_flight;
+        let waiting = [&queue.background, &queue.reads, &queue.short];
+        in_flight > 0 || waiting.iter().any(|queue| !queue.is_empty())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -412,8 +437,11 @@ impl Queue {
 
     fn add_background(&mut self, operation: Operation) {
         let is_read = matches!(operation.result_for, For::Log(_));
+        let is_short = operation.is_short_read();
         let slot = self.slot(operation);
-        if is_read {
+        if is_short {
+            self.short.push_back(slot);
+        } else if is_read {
             self.reads.push_back(slot);
         } else {
             self.background.push_back(slot);
@@ -434,7 +462,11 @@ impl Queue {
     }
 
     fn add_read(&mut self, file: Rc<DmaFile>, read: ReadOp) {
-        let buffer = self.read_buffers.take(read.len);
+        let buffer = if read.len <= SHORT_READ_BYTES {
+            AlignedBuffer::zeroed(read.len)
+        } else {
+            self.read_buffers.take(read.len)
+        };
         self.add_background(Operation {
             file,
             offset: read.offset,

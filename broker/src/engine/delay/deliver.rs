@@ -1,6 +1,6 @@
 //! Taking what is due out of the queue where it waits, and storing it where it belongs.
 //!
-//! A batch is taken as far as the log has its records in memory; what is on disk is asked for, several records at once. Then
+//! A batch is taken as far as the log has its records in memory; what is on disk is asked for, long before its turn. Then
 //! the messages and the record of how far this went are appended as one group, so that a crash keeps all of it or none.
 
 use corelane_wire::code::response;
@@ -11,7 +11,7 @@ use super::pair;
 use crate::engine::Engine;
 use crate::engine::store::NewMessage;
 use crate::engine::turn::{Refusal, Turn};
-use crate::log::{AppendError, Appended, QueueRef, ReadMiss, Slice};
+use crate::log::{AppendError, Appended, Entry, QueueRef, ReadMiss, Slice};
 
 /// Messages of one batch.
 const MAX_MESSAGES: usize = 64;
@@ -21,8 +21,8 @@ const MAX_BYTES: usize = 64 << 10;
 const GROWTH_BYTES: usize = 512;
 /// What the record of the progress takes in the log, and more.
 const PROGRESS_BYTES: usize = 64;
-/// Reads that one batch asks for.
-const MAX_READS: usize = 16;
+/// Messages of a queue that are read ahead of the one that is delivered next.
+const AHEAD: i64 = 1024;
 
 /// What was taken from a queue.
 pub(super) struct Batch {
@@ -64,6 +64,7 @@ impl Engine {
         }
         batch.next = turn.log.next_kept(queue, batch.next);
         let mut entries = std::mem::take(&mut self.entries);
+        self.read_ahead(turn, queue, batch.next, stored_ms, &mut entries);
         entries.clear();
         match turn
             .log
@@ -79,19 +80,17 @@ impl Engine {
             }
         }
         let most = MAX_BYTES.min(turn.log.most_together());
-        let mut reads = 0;
         for entry in &entries {
             if entry.store_ms > stored_ms {
                 batch.later_ms = Some(entry.store_ms);
                 break;
             }
             let bytes = entry.size as usize + GROWTH_BYTES;
-            let full = !batch.records.is_empty() && batch.bytes + bytes > most;
-            if reads == 0 && full {
+            if !batch.records.is_empty() && batch.bytes + bytes > most {
                 break;
             }
-            match turn.log.record(entry.position, entry.size) {
-                Ok(record) if reads == 0 => {
+            match turn.log.waiting_record(entry) {
+                Ok(record) => {
                     batch.records.push((batch.next, record));
                     batch.bytes += bytes;
                     batch.next += 1;
@@ -99,20 +98,49 @@ impl Engine {
                 Err(ReadMiss::Wanted(read)) => {
                     self.delays.reads.insert(read);
                     batch.reading = true;
-                    reads += 1;
-                    if reads == MAX_READS {
-                        break;
-                    }
+                    break;
                 }
-                Err(miss) if reads == 0 => {
+                Err(miss) => {
                     tracing::error!(%miss, position = entry.position, "a message that waited for its time is lost");
                     batch.next += 1;
                 }
-                Ok(_) | Err(_) => {}
             }
         }
         self.entries = entries;
         batch
+    }
+
+    /// Has what comes after `from` in `queue` read, as far as it is due: delivery must not wait for each read in turn.
+    /// `entries` is room for it.
+    fn read_ahead(
+        &mut self,
+        turn: &mut Turn<'_>,
+        queue: QueueRef,
+        from: i64,
+        stored_ms: i64,
+        entries: &mut Vec<Entry>,
+    ) {
+        if from >= turn.log.max_offset(queue) {
+            self.delays.ahead.remove(&queue);
+            return;
+        }
+        let known = self.delays.ahead.get(&queue).copied().unwrap_or(from);
+        let mut next = known.max(from);
+        while next - from <= AHEAD / 2 {
+            next = turn.log.next_kept(queue, next);
+            entries.clear();
+            let most = (from + AHEAD - next).max(0) as usize;
+            if most == 0 || turn.log.entries(queue, next, most, entries).is_err() {
+                break;
+            }
+            let due = entries.partition_point(|entry| entry.store_ms <= stored_ms);
+            let asked = turn.log.read_waiting_ahead(&entries[..due]);
+            next += asked as i64;
+            if asked == 0 || asked < entries.len() {
+                break;
+            }
+        }
+        self.delays.ahead.insert(queue, next);
     }
 
     /// Hands every record of a batch to `each`, which may store one message for it, and journals the progress with them:

@@ -17,7 +17,7 @@ mod recall;
 mod tests;
 mod timer;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use corelane_wire::Text;
 use corelane_wire::code::response;
@@ -28,7 +28,7 @@ use super::name::SCHEDULE_TOPIC;
 use super::settings::Settings;
 use super::store::NewMessage;
 use super::turn::{Now, Refusal, Turn};
-use crate::log::{AppendError, Appended, Log, ReadId, StateWriter};
+use crate::log::{AppendError, Appended, Log, QueueRef, ReadId, StateWriter};
 use level::Level;
 use timer::Timers;
 
@@ -132,6 +132,8 @@ pub struct Delays {
     timers: Timers,
     /// Reads that deliveries wait for.
     reads: HashSet<ReadId>,
+    /// Up to which offset the records of queues that are being delivered were asked for.
+    ahead: BTreeMap<QueueRef, i64>,
     /// Whether the levels that the log has queues of are known.
     loaded: bool,
     /// The earliest of all wakes, or earlier.
@@ -151,6 +153,7 @@ impl Delays {
                 .collect(),
             timers: Timers::new(),
             reads: HashSet::new(),
+            ahead: BTreeMap::new(),
             loaded: false,
             deadline_mono_ms: i64::MIN,
             first: 0,
