@@ -269,6 +269,11 @@ impl Backlog {
 }
 
 impl Log {
+    /// Says what time it is, for background work that waits for its time. To be called in every turn.
+    pub fn set_now(&mut self, now_ms: i64) {
+        self.work.set_now(now_ms);
+    }
+
     /// The next piece of background work; to be run beside everything else. To be called until `None` at the end of a turn.
     pub fn next_job(&mut self) -> Option<Job> {
         if self.stopped {

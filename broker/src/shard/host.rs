@@ -488,6 +488,7 @@ impl Host {
 
     /// Hands out what the log wants done: groups to the ring, the rest to tasks.
     fn give_work(&mut self) {
+        self.broker.log.set_now(self.broker.now.wall_ms);
         if self.broker.log.snapshot_due() {
             let state = self.broker.engine.snapshot();
             self.broker.log.snapshot(state);
