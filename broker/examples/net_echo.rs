@@ -12,8 +12,8 @@
 
 use corelane_broker::net::service::{Service, Stop, serve};
 use corelane_broker::net::{CloseReason, ConnId, Handler, Net, NetLimits, NoParts};
-use corelane_broker::ring::{Parker, Ring, RingOptions};
-use glommio::{LocalExecutorBuilder, Placement};
+use corelane_broker::ring::{Parker, Ring, RingOptions, executor};
+use glommio::Placement;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::ops::ControlFlow;
@@ -76,9 +76,7 @@ fn thread_cpu() -> Duration {
 fn ring_server(spin: Duration, linger: Duration, plain: bool) -> Running {
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {
-        let executor = LocalExecutorBuilder::new(Placement::Fixed(0))
-            .make()
-            .unwrap();
+        let executor = executor(Placement::Fixed(0)).make().unwrap();
         executor.run(async move {
             let mut ring = Ring::new(&RingOptions {
                 plain,

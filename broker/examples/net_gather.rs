@@ -13,8 +13,8 @@
 
 use corelane_broker::net::service::{Service, Stop, serve};
 use corelane_broker::net::{CloseReason, ConnId, Handler, Net, NetLimits, StableBytes};
-use corelane_broker::ring::{Parker, Ring, RingOptions};
-use glommio::{LocalExecutorBuilder, Placement};
+use corelane_broker::ring::{Parker, Ring, RingOptions, executor};
+use glommio::Placement;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::ControlFlow;
@@ -87,7 +87,7 @@ fn thread_cpu() -> Duration {
 fn run(part_bytes: usize, copy: bool, time: Duration) -> (f64, f64) {
     let (tell, told) = mpsc::channel();
     let server = thread::spawn(move || {
-        LocalExecutorBuilder::new(Placement::Fixed(0))
+        executor(Placement::Fixed(0))
             .make()
             .unwrap()
             .run(async move {

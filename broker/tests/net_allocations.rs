@@ -9,8 +9,8 @@
 
 use corelane_broker::net::service::{Service, Stop, serve};
 use corelane_broker::net::{CloseReason, ConnId, Handler, Net, NetLimits, StableBytes};
-use corelane_broker::ring::{Parker, Ring, RingOptions};
-use glommio::LocalExecutor;
+use corelane_broker::ring::{Parker, Ring, RingOptions, executor};
+use glommio::Placement;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -111,22 +111,25 @@ fn exchange(stream: &mut TcpStream, frames: usize) -> u64 {
 fn a_frame_costs_no_allocation() {
     let (tell, told) = mpsc::channel();
     let server = thread::spawn(move || {
-        LocalExecutor::default().run(async move {
-            let mut ring = Ring::new(&RingOptions::default()).unwrap();
-            let mut parker = Parker::new(&ring).unwrap();
-            let mut net = Net::new(&mut ring, NetLimits::default()).unwrap();
-            let address = net
-                .listen(&mut ring, "127.0.0.1:0".parse().unwrap())
-                .unwrap();
-            let stop = Stop::new(&parker);
-            tell.send((address, stop.clone())).unwrap();
-            let mut answer = Answer {
-                part: vec![7; 5_000].into(),
-            };
-            serve(&mut ring, &mut parker, &mut net, &mut answer, &stop)
-                .await
-                .unwrap();
-        });
+        executor(Placement::Unbound)
+            .make()
+            .unwrap()
+            .run(async move {
+                let mut ring = Ring::new(&RingOptions::default()).unwrap();
+                let mut parker = Parker::new(&ring).unwrap();
+                let mut net = Net::new(&mut ring, NetLimits::default()).unwrap();
+                let address = net
+                    .listen(&mut ring, "127.0.0.1:0".parse().unwrap())
+                    .unwrap();
+                let stop = Stop::new(&parker);
+                tell.send((address, stop.clone())).unwrap();
+                let mut answer = Answer {
+                    part: vec![7; 5_000].into(),
+                };
+                serve(&mut ring, &mut parker, &mut net, &mut answer, &stop)
+                    .await
+                    .unwrap();
+            });
     });
     let (address, stop) = told.recv().unwrap();
     let mut stream = TcpStream::connect(address).unwrap();

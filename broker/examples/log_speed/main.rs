@@ -25,8 +25,8 @@ mod raw;
 mod reading;
 mod writing;
 
-use corelane_broker::ring::PREEMPT_TIMER;
-use glommio::{LocalExecutorBuilder, Placement};
+use corelane_broker::ring::executor;
+use glommio::Placement;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -60,10 +60,7 @@ fn main() {
     }
     setting.directory = setting.directory.canonicalize().unwrap();
     let (what, given) = (what.clone(), setting.clone());
-    let executor = LocalExecutorBuilder::new(Placement::Fixed(0))
-        .preempt_timer(PREEMPT_TIMER)
-        .make()
-        .unwrap();
+    let executor = executor(Placement::Fixed(0)).make().unwrap();
     executor.run(async move {
         match what.as_str() {
             "groups" => writing::groups(&given).await,

@@ -11,11 +11,11 @@
 use super::{Limits, NameServer};
 use crate::net::service::{Service, Stop, serve};
 use crate::net::{CloseReason, ConnId, Handler, Net, NetError, NetLimits, NoParts};
-use crate::ring::{PREEMPT_TIMER, Parker, Ring, RingError, RingOptions};
+use crate::ring::{Parker, Ring, RingError, RingOptions, executor};
 use corelane_wire::Frame;
 use corelane_wire::code::{VERSION, language, response};
 use corelane_wire::frame::{FrameWriter, Head};
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::Placement;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -126,9 +126,8 @@ pub fn spawn(options: NameServerOptions) -> Result<NameServerHandle, NameServerE
     let thread = thread::Builder::new()
         .name("nameserver".to_owned())
         .spawn(move || {
-            let executor = LocalExecutorBuilder::new(Placement::Unbound)
+            let executor = executor(Placement::Unbound)
                 .io_memory(IO_MEMORY_BYTES)
-                .preempt_timer(PREEMPT_TIMER)
                 .make()
                 .map_err(|error| NameServerError::Executor(error.to_string()))?;
             executor.run(run(options, tell))

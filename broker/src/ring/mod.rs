@@ -17,7 +17,7 @@ mod token;
 
 pub use error::RingError;
 pub use kernel::Kernel;
-pub use park::{PREEMPT_TIMER, Parker, RemoteWaker, Waker};
+pub use park::{Parker, RemoteWaker, Waker, executor};
 pub use stable::{NoParts, StableBytes};
 pub use token::{Owner, Token};
 

@@ -12,9 +12,9 @@
 #![allow(clippy::disallowed_methods, reason = "measures how long it may wait")]
 
 use super::Ring;
-use glommio::GlommioError;
 use glommio::io::BufferedFile;
 use glommio::timer::Timer;
+use glommio::{GlommioError, LocalExecutorBuilder, Placement};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -34,7 +34,12 @@ const SHARE_EVERY: Duration = Duration::from_micros(250);
 /// The preempt timer for every executor whose task parks: never, for all that we do. A busy host lets the executor look at its own
 /// events itself ([`Parker::share`]). Where this timer ends before the executor of glommio 0.12 has begun to run its queues,
 /// because the thread did not get its core for so long, it takes that for nothing to run and sleeps, and nothing wakes it.
-pub const PREEMPT_TIMER: Duration = Duration::from_secs(3600);
+const PREEMPT_TIMER: Duration = Duration::from_secs(3600);
+
+/// What makes an executor in which a task may park.
+pub fn executor(placement: Placement) -> LocalExecutorBuilder {
+    LocalExecutorBuilder::new(placement).preempt_timer(PREEMPT_TIMER)
+}
 
 /// How often a busy host lets the executor look at its own events though nothing is known to wait for them.
 const LOOK_EVERY: Duration = Duration::from_millis(10);

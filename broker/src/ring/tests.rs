@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use glommio::LocalExecutor;
+use glommio::Placement;
 use io_uring::opcode;
 use std::rc::Rc;
 use std::time::Instant;
@@ -83,42 +83,45 @@ fn plain_uses_nothing_new() {
 #[test]
 fn park_ends_with_a_completion() {
     both(|options| {
-        LocalExecutor::default().run(async move {
-            let mut ring = Ring::new(&options).unwrap();
-            let mut parker = Parker::new(&ring).unwrap();
-            for linger in [
-                Duration::ZERO,
-                Duration::from_millis(1),
-                Duration::from_secs(10),
-            ] {
-                parker.set_linger(linger);
-                let after = Timespec::from(Duration::from_millis(30));
-                timeout(&mut ring, &after, 7);
-                let start = Instant::now();
-                let mut done = Vec::new();
-                while done.is_empty() {
-                    parker
-                        .park(&mut ring, Some(Duration::from_secs(20)))
-                        .await
-                        .unwrap();
-                    ring.turn().unwrap();
-                    ring.reap(&mut done);
+        executor(Placement::Unbound)
+            .make()
+            .unwrap()
+            .run(async move {
+                let mut ring = Ring::new(&options).unwrap();
+                let mut parker = Parker::new(&ring).unwrap();
+                for linger in [
+                    Duration::ZERO,
+                    Duration::from_millis(1),
+                    Duration::from_secs(10),
+                ] {
+                    parker.set_linger(linger);
+                    let after = Timespec::from(Duration::from_millis(30));
+                    timeout(&mut ring, &after, 7);
+                    let start = Instant::now();
+                    let mut done = Vec::new();
+                    while done.is_empty() {
+                        parker
+                            .park(&mut ring, Some(Duration::from_secs(20)))
+                            .await
+                            .unwrap();
+                        ring.turn().unwrap();
+                        ring.reap(&mut done);
+                    }
+                    assert_eq!(done[0].token().payload(), 7);
+                    assert!(start.elapsed() >= Duration::from_millis(29));
+                    assert!(
+                        start.elapsed() < Duration::from_secs(5),
+                        "{:?}",
+                        start.elapsed()
+                    );
                 }
-                assert_eq!(done[0].token().payload(), 7);
-                assert!(start.elapsed() >= Duration::from_millis(29));
-                assert!(
-                    start.elapsed() < Duration::from_secs(5),
-                    "{:?}",
-                    start.elapsed()
-                );
-            }
-        });
+            });
     });
 }
 
 #[test]
 fn park_ends_at_its_deadline() {
-    LocalExecutor::default().run(async {
+    executor(Placement::Unbound).make().unwrap().run(async {
         let mut ring = Ring::new(&RingOptions::default()).unwrap();
         let mut parker = Parker::new(&ring).unwrap();
         for linger in [
@@ -143,7 +146,7 @@ fn park_ends_at_its_deadline() {
 
 #[test]
 fn wakers_end_a_park_and_are_not_lost_before_it() {
-    LocalExecutor::default().run(async {
+    executor(Placement::Unbound).make().unwrap().run(async {
         let mut ring = Ring::new(&RingOptions::default()).unwrap();
         let mut parker = Parker::new(&ring).unwrap();
 
@@ -174,38 +177,41 @@ fn wakers_end_a_park_and_are_not_lost_before_it() {
 #[test]
 fn a_long_chain_of_parks_loses_no_wake_up() {
     both(|options| {
-        LocalExecutor::default().run(async move {
-            let mut ring = Ring::new(&options).unwrap();
-            let mut parker = Parker::new(&ring).unwrap();
-            parker.set_linger(Duration::ZERO);
-            let after = Timespec::from(Duration::from_micros(50));
-            let mut done = Vec::new();
-            for round in 0..2000u64 {
-                timeout(&mut ring, &after, round);
-                while done.is_empty() {
-                    let start = Instant::now();
-                    parker
-                        .park(&mut ring, Some(Duration::from_secs(5)))
-                        .await
-                        .unwrap();
-                    assert!(
-                        start.elapsed() < Duration::from_secs(4),
-                        "lost in round {round}"
-                    );
-                    ring.turn().unwrap();
-                    ring.reap(&mut done);
+        executor(Placement::Unbound)
+            .make()
+            .unwrap()
+            .run(async move {
+                let mut ring = Ring::new(&options).unwrap();
+                let mut parker = Parker::new(&ring).unwrap();
+                parker.set_linger(Duration::ZERO);
+                let after = Timespec::from(Duration::from_micros(50));
+                let mut done = Vec::new();
+                for round in 0..2000u64 {
+                    timeout(&mut ring, &after, round);
+                    while done.is_empty() {
+                        let start = Instant::now();
+                        parker
+                            .park(&mut ring, Some(Duration::from_secs(5)))
+                            .await
+                            .unwrap();
+                        assert!(
+                            start.elapsed() < Duration::from_secs(4),
+                            "lost in round {round}"
+                        );
+                        ring.turn().unwrap();
+                        ring.reap(&mut done);
+                    }
+                    assert_eq!(done.len(), 1);
+                    assert_eq!(done[0].token().payload(), round);
+                    done.clear();
                 }
-                assert_eq!(done.len(), 1);
-                assert_eq!(done[0].token().payload(), round);
-                done.clear();
-            }
-        });
+            });
     });
 }
 
 #[test]
 fn other_tasks_run_while_the_host_is_busy() {
-    LocalExecutor::default().run(async {
+    executor(Placement::Unbound).make().unwrap().run(async {
         let mut ring = Ring::new(&RingOptions::default()).unwrap();
         let mut parker = Parker::new(&ring).unwrap();
         let ran = Rc::new(std::cell::Cell::new(false));

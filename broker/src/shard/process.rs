@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use glommio::{ExecutorJoinHandle, Placement};
 use nix::sys::resource::{Resource, getrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -16,7 +16,7 @@ use super::{ShardError, ShardOptions};
 use crate::config::{Config, ConfigError};
 use crate::log::{OpenError, Position};
 use crate::nameserver::service::{self, NameServerError, NameServerHandle};
-use crate::ring::{PREEMPT_TIMER, Ring, RingError};
+use crate::ring::{Ring, RingError, executor};
 
 /// Locked memory that the executor of a shard asks for, in KiB.
 const MEMLOCK_KIB: u64 = 512;
@@ -185,9 +185,7 @@ impl Running {
     ) -> Result<(), RunError> {
         let (index, name) = (self.shards.len(), options.name.clone());
         let (go, may_go) = mpsc::channel();
-        let builder = LocalExecutorBuilder::new(Placement::Fixed(options.cpu))
-            .name(&options.name)
-            .preempt_timer(PREEMPT_TIMER);
+        let builder = executor(Placement::Fixed(options.cpu)).name(&options.name);
         let shard = name.clone();
         let spawned = builder.spawn(move || async move {
             let (tell_bound, tell_ready) = (tell.clone(), tell.clone());

@@ -284,8 +284,8 @@ fn go_ahead_of_the_shard() {
 mod tests {
     use super::*;
     use crate::log::AlignedBuffer;
-    use crate::ring::{Parker, RingOptions};
-    use glommio::LocalExecutor;
+    use crate::ring::{Parker, RingOptions, executor};
+    use glommio::Placement;
     use glommio::io::OpenOptions;
 
     /// Writes with a writer, parks as the shard does with this linger, and gives what came of it and how long that took.
@@ -296,37 +296,40 @@ mod tests {
             linger.as_millis()
         ));
         let found = path.clone();
-        let ended = LocalExecutor::default().run(async move {
-            let mut ring = Ring::new(&RingOptions::default()).unwrap();
-            let mut parker = Parker::new(&ring).unwrap();
-            parker.set_linger(linger);
-            let mut writer = Writer::start(&mut ring, parker.remote_waker()).unwrap();
-            std::fs::File::create(&path).unwrap();
-            let mut options = OpenOptions::new();
-            let file = options.read(true).write(writable).dma_open(&path).await;
-            let bytes = AlignedBuffer::zeroed(1 << 20).freeze();
-            let began = Instant::now();
-            writer.write(WriteId(7), Rc::new(file.unwrap()), 4096, bytes);
-            let mut completions = Vec::new();
-            loop {
-                if writer.may_sleep() {
-                    let far = Some(Duration::from_secs(20));
-                    parker.park(&mut ring, far).await.unwrap();
+        let ended = executor(Placement::Unbound)
+            .make()
+            .unwrap()
+            .run(async move {
+                let mut ring = Ring::new(&RingOptions::default()).unwrap();
+                let mut parker = Parker::new(&ring).unwrap();
+                parker.set_linger(linger);
+                let mut writer = Writer::start(&mut ring, parker.remote_waker()).unwrap();
+                std::fs::File::create(&path).unwrap();
+                let mut options = OpenOptions::new();
+                let file = options.read(true).write(writable).dma_open(&path).await;
+                let bytes = AlignedBuffer::zeroed(1 << 20).freeze();
+                let began = Instant::now();
+                writer.write(WriteId(7), Rc::new(file.unwrap()), 4096, bytes);
+                let mut completions = Vec::new();
+                loop {
+                    if writer.may_sleep() {
+                        let far = Some(Duration::from_secs(20));
+                        parker.park(&mut ring, far).await.unwrap();
+                    }
+                    writer.awake();
+                    ring.turn().unwrap();
+                    ring.reap(&mut completions);
+                    for completion in completions.drain(..) {
+                        assert_eq!(completion.token().owner(), Owner::Writer);
+                        writer.completion(completion, &mut ring);
+                    }
+                    if let Some((id, outcome)) = writer.ended() {
+                        assert_eq!(id, WriteId(7));
+                        assert!(writer.ended().is_none(), "its end is told once");
+                        return (outcome, began.elapsed());
+                    }
                 }
-                writer.awake();
-                ring.turn().unwrap();
-                ring.reap(&mut completions);
-                for completion in completions.drain(..) {
-                    assert_eq!(completion.token().owner(), Owner::Writer);
-                    writer.completion(completion, &mut ring);
-                }
-                if let Some((id, outcome)) = writer.ended() {
-                    assert_eq!(id, WriteId(7));
-                    assert!(writer.ended().is_none(), "its end is told once");
-                    return (outcome, began.elapsed());
-                }
-            }
-        });
+            });
         let len = std::fs::metadata(&found).unwrap().len();
         assert_eq!(len, if writable { 4096 + (1 << 20) } else { 0 });
         std::fs::remove_file(found).unwrap();

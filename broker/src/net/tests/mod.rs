@@ -8,8 +8,8 @@
 
 use super::service::{Service, Stop, serve};
 use super::*;
-use crate::ring::{Parker, RingOptions};
-use glommio::LocalExecutor;
+use crate::ring::{Parker, RingOptions, executor};
+use glommio::Placement;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -173,25 +173,28 @@ impl Server {
             held_up: Vec::new(),
         };
         let thread = thread::spawn(move || {
-            LocalExecutor::default().run(async move {
-                let mut ring = Ring::new(&RingOptions {
-                    plain,
-                    ..RingOptions::default()
-                })
-                .unwrap();
-                let mut parker = Parker::new(&ring).unwrap();
-                let mut net = Net::new(&mut ring, limits).unwrap();
-                let address = net.listen(&mut ring, address.parse().unwrap()).unwrap();
-                let stop = Stop::new(&parker);
-                tell.send((address, stop.clone())).unwrap();
-                serve(&mut ring, &mut parker, &mut net, &mut service, &stop)
-                    .await
+            executor(Placement::Unbound)
+                .make()
+                .unwrap()
+                .run(async move {
+                    let mut ring = Ring::new(&RingOptions {
+                        plain,
+                        ..RingOptions::default()
+                    })
                     .unwrap();
-                net.buffers.free() == usize::from(net.limits.receive_buffers)
-                    && net.queued_bytes == 0
-                    && net.assembly_bytes == 0
-                    && net.inflight_bytes == 0
-            })
+                    let mut parker = Parker::new(&ring).unwrap();
+                    let mut net = Net::new(&mut ring, limits).unwrap();
+                    let address = net.listen(&mut ring, address.parse().unwrap()).unwrap();
+                    let stop = Stop::new(&parker);
+                    tell.send((address, stop.clone())).unwrap();
+                    serve(&mut ring, &mut parker, &mut net, &mut service, &stop)
+                        .await
+                        .unwrap();
+                    net.buffers.free() == usize::from(net.limits.receive_buffers)
+                        && net.queued_bytes == 0
+                        && net.assembly_bytes == 0
+                        && net.inflight_bytes == 0
+                })
         });
         let (address, stop) = told.recv().unwrap();
         Self {

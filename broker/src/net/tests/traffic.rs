@@ -216,7 +216,7 @@ fn stopping_does_not_wait_for_a_peer_that_does_not_read() {
 
 #[test]
 fn a_taken_port_is_said_to_be_taken() {
-    LocalExecutor::default().run(async {
+    executor(Placement::Unbound).make().unwrap().run(async {
         let mut ring = Ring::new(&RingOptions::default()).unwrap();
         let mut net = Net::<NoParts>::new(&mut ring, NetLimits::default()).unwrap();
         let address = net
