@@ -57,7 +57,7 @@ fn write_index(directory: &Path, number: u64, queues: u32) {
     for chunk in 0..chunks {
         meta.extend((chunk * CHUNK_BLOCKS).to_le_bytes());
     }
-    let mut header = b"CLINDEX1".to_vec();
+    let mut header = b"CLINDEX2".to_vec();
     header.extend(LOG_ID.to_le_bytes());
     header.extend(start.to_le_bytes());
     header.extend((start + SEGMENT_BYTES).to_le_bytes());

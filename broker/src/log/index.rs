@@ -18,7 +18,7 @@ pub(super) const KEYS_PER_PAGE: u32 = (PAYLOAD_BYTES / size_of::<EncodedKey>()) 
 pub(super) const BLOCK_PAGES: u32 = 16;
 /// Pages of *meta* that a start reads at once.
 const META_PAGES: u32 = 1024;
-const MAGIC: U64 = U64::from_bytes(*b"CLINDEX1");
+const MAGIC: U64 = U64::from_bytes(*b"CLINDEX2");
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
 #[repr(C)]

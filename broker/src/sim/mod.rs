@@ -33,6 +33,9 @@ pub(crate) mod test_host;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod time_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod waiting_tests;
 
 pub use disk::{Cause, Faults, SimDisk, SimIo};
 pub use host::{LogHost, Tasks, block_on};
