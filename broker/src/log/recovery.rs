@@ -486,7 +486,8 @@ impl<I: Io> Recovery<'_, I> {
                 } else {
                     0
                 };
-                if header.epoch >= self.epoch.max(known) && header.follows <= header.position {
+                // What follows a later group than the last one leaves some out: they are damaged.
+                if header.epoch >= self.epoch.max(known) && header.follows <= tail {
                     return Ok(Some((header, bytes)));
                 }
             }
