@@ -51,6 +51,8 @@ final class Consumers {
         consumer.setHeartbeatBrokerInterval(1000);
         consumer.setMqClientApiTimeout(20_000);
         consumer.setPersistConsumerOffsetInterval(1000);
+        // Without it a shutdown commits while listeners are at work, and what they consume comes again.
+        consumer.setAwaitTerminationMillisWhenShutdown(5000);
         if (verb.containsKey("namespace")) {
             consumer.setNamespace(verb.getString("namespace"));
         }
