@@ -38,6 +38,7 @@ const UNSAFE: [&str; 7] = [
     "broker/src/net/",
     "broker/src/log/buffer.rs",
     "broker/src/shard/disk.rs",
+    "broker/src/shard/writer.rs",
     "broker/src/shard/sink.rs",
     "bench/src/ring/",
     "tests/",
