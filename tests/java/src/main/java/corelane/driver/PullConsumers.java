@@ -9,8 +9,10 @@ import java.util.concurrent.ConcurrentHashMap;
 import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
 import org.apache.rocketmq.client.consumer.MessageSelector;
 import org.apache.rocketmq.client.consumer.PullResult;
+import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
+import org.apache.rocketmq.remoting.exception.RemotingSendRequestException;
 
 /** Consumers that ask for messages, by name. Each message that a lite one receives is an event "message". */
 @SuppressWarnings("deprecation") // The older pull consumer is asked for, too.
@@ -97,12 +99,7 @@ final class PullConsumers {
         Collection<MessageQueue> queues = consumer.fetchMessageQueues(verb.getString("topic"));
         consumer.assign(queues);
         for (MessageQueue q : queues) {
-            switch (verb.getString("from")) {
-                case "first": consumer.seekToBegin(q); break;
-                case "last": consumer.seekToEnd(q); break;
-                case "timestamp": consumer.seek(q, consumer.offsetForTimestamp(q, verb.getLongValue("timestamp_ms"))); break;
-                default: throw new IllegalArgumentException("from " + verb.getString("from"));
-            }
+            seek(consumer, q, verb);
         }
         Thread thread = new Thread(() -> {
             while (lites.containsKey(name)) {
@@ -112,6 +109,28 @@ final class PullConsumers {
         pollers.put(name, thread);
         thread.start();
         return new JSONObject();
+    }
+
+    /**
+     * A seek interrupts the client's task for the queue. Interrupted in a request, the task closes the connection below
+     * every other request, which may be one of this seek: like a user, it tries again.
+     */
+    private static void seek(DefaultLitePullConsumer consumer, MessageQueue q, JSONObject verb) throws Exception {
+        for (int left = 20; ; left--) {
+            try {
+                switch (verb.getString("from")) {
+                    case "first": consumer.seekToBegin(q); return;
+                    case "last": consumer.seekToEnd(q); return;
+                    case "timestamp": consumer.seek(q, consumer.offsetForTimestamp(q, verb.getLongValue("timestamp_ms"))); return;
+                    default: throw new IllegalArgumentException("from " + verb.getString("from"));
+                }
+            } catch (MQClientException e) {
+                if (left == 0 || !(e.getCause() instanceof RemotingSendRequestException)) {
+                    throw e;
+                }
+                Thread.sleep(50);
+            }
+        }
     }
 
     /** One pull of the older consumer, with its status; with "wait" it waits where nothing is found. */
