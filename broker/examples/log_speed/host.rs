@@ -1,10 +1,10 @@
 //! What a shard's host does for its log, and nothing else: groups to the disk, jobs and reads as tasks of the executor.
 
+use corelane_broker::log::{IoError, QueueRef};
 use corelane_broker::log::{
-    Io, JobDone, Log, LogOptions, OpenReport, ReadBuffer, ReadId, Replay, ReplayError, SegmentId,
+    JobDone, Log, LogOptions, OpenReport, ReadBuffer, ReadId, Replay, ReplayError, SegmentId,
     StateWriter, WriteId, open,
 };
-use corelane_broker::log::{IoError, QueueRef};
 use corelane_broker::ring::{Completion, Owner, Parker, Ring, RingOptions};
 use corelane_broker::shard::Disk;
 use corelane_wire::record::{Host as Address, RecordFields, RecordHead};
@@ -21,7 +21,7 @@ const BUSY_LINGER: Duration = Duration::from_micros(100);
 
 enum Event {
     Job(Box<JobDone>),
-    Read(ReadId, Result<ReadBuffer, IoError>),
+    ReadFileOpen,
     SegmentOpen(SegmentId),
 }
 
@@ -58,6 +58,7 @@ pub struct Host {
     opening: HashSet<SegmentId>,
     completions: Vec<Completion>,
     finished: Vec<(WriteId, Result<(), IoError>)>,
+    reads: Vec<(ReadId, Result<ReadBuffer, IoError>)>,
     began: Instant,
     /// How groups are written.
     pub way: Way,
@@ -119,6 +120,7 @@ impl Host {
             opening: HashSet::new(),
             completions: Vec::new(),
             finished: Vec::new(),
+            reads: Vec::new(),
             began: Instant::now(),
             reads_done: 0,
         };
@@ -144,6 +146,12 @@ impl Host {
         for (id, result) in self.finished.drain(..) {
             self.log.write_done(id, result).unwrap();
         }
+        self.disk.finished_reads(&mut self.reads);
+        for (id, result) in self.reads.drain(..) {
+            self.log.read_done(id, result);
+            assert!(self.log.take_read_failures().is_empty());
+            self.reads_done += 1;
+        }
         self.take_events();
         let busy = act(&mut self.log);
         self.log.take_visible(|_, _| {});
@@ -157,11 +165,7 @@ impl Host {
             self.tasks_in_flight -= 1;
             match event {
                 Event::Job(done) => self.log.job_done(*done).unwrap(),
-                Event::Read(id, result) => {
-                    self.log.read_done(id, result);
-                    assert!(self.log.take_read_failures().is_empty());
-                    self.reads_done += 1;
-                }
+                Event::ReadFileOpen => {}
                 Event::SegmentOpen(segment) => {
                     self.opening.remove(&segment);
                 }
@@ -195,10 +199,12 @@ impl Host {
         }
         while let Some(read) = self.log.next_read() {
             let disk = self.disk.clone();
-            self.spawn(async move {
-                let file = disk.open(&read.file.file_name()).await.unwrap();
-                Event::Read(read.id, disk.read_at(&file, read.offset, read.len).await)
-            });
+            if let Some(file) = self.disk.read(read) {
+                self.spawn(async move {
+                    disk.open_for_reads(file).await;
+                    Event::ReadFileOpen
+                });
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use super::host::{Host, Message, TOPIC};
 use super::raw::read_speed;
 use super::{Setting, median, report};
-use corelane_broker::log::{LogOptions, ReadMiss, StateWriter};
+use corelane_broker::log::{LastGroup, LogOptions, ReadMiss, StateWriter};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -94,6 +94,7 @@ pub async fn cold(setting: &Setting) {
         let began = Instant::now();
         while next < end {
             host.turn(|log| {
+                let mut last = LastGroup::default();
                 loop {
                     entries.clear();
                     match log.entries(queue, next, 32, &mut entries) {
@@ -103,7 +104,7 @@ pub async fn cold(setting: &Setting) {
                         Err(miss) => panic!("{miss:?}"),
                     }
                     for entry in &entries {
-                        match log.record(entry.position, entry.size) {
+                        match log.record_after(&mut last, entry.position, entry.size) {
                             Ok(record) => bytes += record.len(),
                             Err(ReadMiss::Wanted(_)) => return false,
                             Err(miss) => panic!("{miss:?}"),

@@ -177,6 +177,9 @@ schema! {
         log_buffer_bytes: usize = MIB as usize, blocks(64 * KIB, 64 * MIB), AtRestart;
         /// How much of the newest messages each shard keeps in memory for its consumers.
         tail_cache_bytes: usize = 32 * MIB as usize, blocks(MIB, 64 * GIB), AtRestart;
+        /// Memory of each shard for the index of the newest file while messages come. A file whose index needs more (many
+        /// small messages) is read again once it is full. 0: always, which also checks what the disk has taken.
+        index_memory_bytes: usize = 64 * MIB as usize, bytes(0, 64 * GIB), AtRestart;
         /// The most that is written as one group. A message that is larger makes a group of its own.
         max_group_bytes: usize = MIB as usize, blocks(4 * KIB, 64 * MIB), AtRestart;
         /// How many groups may be on their way to the disk at once.

@@ -4,6 +4,7 @@ use super::alone::AloneReads;
 use super::append::OpenGroup;
 use super::cold::ColdReads;
 use super::flush::Window;
+use super::gather::Gather;
 use super::hole::Hole;
 use super::job::Backlog;
 use super::keys::Keys;
@@ -39,6 +40,7 @@ pub struct Log {
     /// Failures that the host has not taken yet.
     pub(super) read_failures: Vec<ReadFailure>,
     pub(super) work: Backlog,
+    pub(super) gather: Gather,
     pub(super) retirement: Option<Retirement>,
     /// Damage that is passed over.
     pub(super) holes: Vec<Hole>,
@@ -70,6 +72,7 @@ impl Log {
             reads_failed: 0,
             read_failures: Vec::new(),
             work: Backlog::new(0),
+            gather: Gather::default(),
             retirement: None,
             holes: Vec::new(),
             refuses: false,

@@ -103,6 +103,23 @@ pub(super) fn seal(header: &GroupHeader, out: &mut [u8], rest: &[u8]) {
 
 /// Checks the group that `bytes` begin with. `bytes` may go on after it.
 pub(super) fn check(bytes: &[u8], log_id: u64, position: Position) -> Result<GroupHeader, NoGroup> {
+    let (header, crc) = read(bytes, log_id, position)?;
+    if crc32fast::hash(&bytes[8..header.padded as usize]) != crc {
+        return Err(NoGroup::Checksum);
+    }
+    Ok(header)
+}
+
+/// The header of a whole group that this log sealed: its checksum is not looked at.
+pub(super) fn sealed_header(bytes: &[u8], log_id: u64, position: Position) -> GroupHeader {
+    match read(bytes, log_id, position) {
+        Ok((header, _)) => header,
+        Err(error) => panic!("a group in memory: {error}"),
+    }
+}
+
+/// The header of the group that `bytes` begin with, and the checksum that it should have.
+fn read(bytes: &[u8], log_id: u64, position: Position) -> Result<(GroupHeader, u32), NoGroup> {
     let Ok((encoded, _)) = Encoded::read_from_prefix(bytes) else {
         return Err(NoGroup::Short(HEADER_BYTES));
     };
@@ -119,13 +136,10 @@ pub(super) fn check(bytes: &[u8], log_id: u64, position: Position) -> Result<Gro
     {
         return Err(NoGroup::Checksum);
     }
-    let Some(covered) = bytes.get(8..padded as usize) else {
+    if bytes.len() < padded as usize {
         return Err(NoGroup::Short(padded as usize));
-    };
-    if crc32fast::hash(covered) != encoded.crc.get() {
-        return Err(NoGroup::Checksum);
     }
-    Ok(GroupHeader {
+    let header = GroupHeader {
         log_id,
         position,
         follows: encoded.follows.get(),
@@ -135,7 +149,8 @@ pub(super) fn check(bytes: &[u8], log_id: u64, position: Position) -> Result<Gro
         length,
         padded,
         records: encoded.records.get(),
-    })
+    };
+    Ok((header, encoded.crc.get()))
 }
 
 /// Padded length of a group, and offset in it and bytes of its records.

@@ -5,7 +5,7 @@
 use super::checkpoint::Checkpoint;
 use super::hole::{Hole, kept};
 use super::index::Meta;
-use super::seal::{SealError, seal};
+use super::seal::{Building, SealError, seal};
 use super::segment::{SEGMENT_ALIGN, Segment, SegmentId};
 use super::{AlignedBuffer, DiskSpace, Io, IoError, Log, LogFailure, LogOptions, Position};
 use std::cell::Cell;
@@ -77,6 +77,11 @@ enum Work {
         end: Position,
         holes: Vec<Hole>,
     },
+    /// From what was gathered.
+    Index {
+        log_id: u64,
+        building: Box<Building>,
+    },
     Remove(Vec<String>),
     Space,
 }
@@ -107,6 +112,7 @@ impl Job {
             Work::Recycle { .. } => "recycle",
             Work::Checkpoint(_) => "checkpoint",
             Work::Seal { .. } => "seal",
+            Work::Index { .. } => "index",
             Work::Remove(_) => "remove",
             Work::Space => "space",
         }
@@ -138,6 +144,10 @@ impl Job {
                 holes,
             } => {
                 let sealed = seal(io, log_id, segment, len, end, &holes, pause_ms).await;
+                Done::Seal(sealed.map(Box::new))
+            }
+            Work::Index { log_id, building } => {
+                let sealed = building.finish(io, log_id).await;
                 Done::Seal(sealed.map(Box::new))
             }
             Work::Remove(names) => Done::Remove(remove(io, &names).await),
@@ -279,6 +289,7 @@ impl Log {
         if self.stopped {
             return None;
         }
+        self.gather();
         self.install_rows();
         self.retire();
         let work = self.next_removal().or_else(|| self.next_measuring());
@@ -335,6 +346,18 @@ impl Log {
             full.find(|segment| segment.index.is_none() || unsound.contains(&segment.start))?;
         if segment.end > self.durable {
             return None;
+        }
+        if self.gather.is_at(segment.start) {
+            return None;
+        }
+        let gathered = self.gather.take(segment.start);
+        if let Some(building) = gathered.filter(|_| !unsound.contains(&segment.start)) {
+            assert_eq!(building.segment.end, segment.end, "a whole segment");
+            self.work.sealing = Some(segment.start);
+            return Some(Work::Index {
+                log_id: self.log_id,
+                building: Box::new(building),
+            });
         }
         let unsealed = self.segments.list.iter().rev().skip(1);
         let unsealed = unsealed.take_while(|segment| segment.index.is_none());

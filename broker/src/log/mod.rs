@@ -14,8 +14,9 @@
 //! -> `queue` (visible) -> `read`, `lookup`, `keys`; in the background `job`, `seal`, `retire`; at start `recovery`.
 //!
 //! Memory: tail buffers, the larger of `tail_cache_bytes` and `max_unflushed_bytes`, and two buffers; `read_cache_bytes`; 24
-//! bytes for each record of segments that are not sealed (that is the newest one or two) and again while one is sealed, with
-//! 8 bytes for each of its keys; 24 bytes for each queue and sealed segment that has records of it; about 210 bytes for a
+//! bytes for each record of segments that are not sealed (that is the newest one or two); 28 more for each and 8 for each of
+//! its keys where the index is built from memory, up to `index_memory_bytes`, or while it is built from the segment, which
+//! takes 4 more at its end; 24 bytes for each queue and sealed segment that has records of it; about 210 bytes for a
 //! queue; 4 bytes for each 256 KiB of log; 16 bytes for each key of unsealed segments once somebody has searched by key.
 //!
 //! Offsets of a queue have gaps where [`Log::queue_at`] made it go on elsewhere, and where damage was passed over (`hole`).
@@ -31,6 +32,7 @@ mod commit_log;
 mod crossing;
 mod error;
 mod flush;
+mod gather;
 mod group;
 mod hole;
 mod index;

@@ -35,6 +35,9 @@ pub struct LogOptions {
     pub tail_cache_bytes: usize,
     /// Bytes of cold chunks and index pages that stay in memory.
     pub read_cache_bytes: usize,
+    /// Memory for building the index of a segment while it fills; where it would need more, and with 0 always, the segment is
+    /// read back once it is full.
+    pub index_memory_bytes: usize,
     /// A group that has reached this length takes no further record.
     pub max_group_bytes: usize,
     /// The longest record; a longer one is refused.
@@ -69,6 +72,7 @@ impl Default for LogOptions {
             buffer_bytes: 4 << 20,
             tail_cache_bytes: 128 << 20,
             read_cache_bytes: 16 << 20,
+            index_memory_bytes: 64 << 20,
             max_group_bytes: 256 << 10,
             max_record_bytes: (4 << 20) + (128 << 10),
             max_writes_in_flight: 4,

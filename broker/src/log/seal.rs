@@ -1,10 +1,10 @@
-//! Building the index of a segment from the segment: in the background once it is full, and at opening where it is missing.
+//! Building the index of a segment from its groups: as they become durable (`gather`), or read back and checked one by one,
+//! in the background once it is full and at opening where it is missing.
 //!
-//! The segment is read back and checked group by group, so that what was acknowledged is seen once more on the medium
-//! before its entries leave memory. Memory while it runs: 32 bytes a record, 8 bytes a key, one window; all of it in few
-//! large pieces, which the system gets back at the end.
+//! Memory while it runs: 28 bytes a record, 8 bytes a key, 4 more a record at the end, one window where it is read back;
+//! all of it in few large pieces, which the system gets back at the end.
 
-use super::group::records;
+use super::group::{GroupHeader, records};
 use super::hole::{Hole, hole_at};
 use super::index::{Layout, Meta, Row, key_hash};
 use super::scan::SegmentReader;
@@ -65,16 +65,10 @@ pub(super) async fn seal<I: Io>(
         let Some((header, bytes)) = reader.group_after(log_id, at, follows, end - at).await? else {
             return Err(SealError::Damaged(at));
         };
-        building.epoch = building.epoch.max(header.epoch);
         building
-            .segment
-            .note_group(header.position, header.records == 0 || crossed);
-        crossed = false;
-        building.segment.end = header.end();
-        building.segment.newest_ms = header.newest_ms;
-        building
-            .take(&bytes, header.position)
+            .take(&header, &bytes, crossed)
             .map_err(SealError::Damaged)?;
+        crossed = false;
         if (at - segment) / WINDOW_BYTES != window {
             window = (at - segment) / WINDOW_BYTES;
             io.pause(pause_ms).await;
@@ -83,8 +77,9 @@ pub(super) async fn seal<I: Io>(
     building.finish(io, log_id).await
 }
 
-struct Building {
-    segment: Segment,
+/// What the groups of a segment tell, from its beginning up to `segment.end`.
+pub(super) struct Building {
+    pub segment: Segment,
     epoch: u32,
     oldest_ms: i64,
     /// The last row of a (topic, queue id); another life of the topic begins another row.
@@ -95,10 +90,11 @@ struct Building {
     /// The row of each entry.
     row_of: Vec<u32>,
     keys: Vec<Vec<(u32, u32)>>,
+    keys_taken: usize,
 }
 
 impl Building {
-    fn new(start: Position, len: u64) -> Self {
+    pub fn new(start: Position, len: u64) -> Self {
         Self {
             segment: Segment::new(start, len),
             epoch: 0,
@@ -108,18 +104,37 @@ impl Building {
             entries: Vec::new(),
             row_of: Vec::new(),
             keys: vec![Vec::new(); KEY_PARTS],
+            keys_taken: 0,
         }
     }
 
-    fn take(&mut self, group: &[u8], position: Position) -> Result<(), Position> {
+    /// Takes the next group; `crossed`: damage was passed over before it. Fails with the position of a group whose records
+    /// make no sense.
+    pub fn take(
+        &mut self,
+        header: &GroupHeader,
+        group: &[u8],
+        crossed: bool,
+    ) -> Result<(), Position> {
+        self.epoch = self.epoch.max(header.epoch);
+        self.segment
+            .note_group(header.position, header.records == 0 || crossed);
+        self.segment.end = header.end();
+        self.segment.newest_ms = header.newest_ms;
         for (at, bytes) in records(group) {
-            match Stored::parse_at(bytes, position + at as u64) {
+            match Stored::parse_at(bytes, header.position + at as u64) {
                 Some(Stored::Message(record)) => self.index(&record),
                 Some(Stored::State { .. }) => {}
-                None => return Err(position),
+                None => return Err(header.position),
             }
         }
         Ok(())
+    }
+
+    /// Bytes of memory that it will need to the end, about.
+    pub fn memory_bytes(&self) -> usize {
+        let entry = size_of::<Entry>() + 2 * size_of::<u32>();
+        self.entries.len() * entry + self.keys_taken * size_of::<(u32, u32)>()
     }
 
     fn index(&mut self, record: &Record<'_>) {
@@ -157,10 +172,12 @@ impl Building {
         for key in keys {
             let hash = key_hash(record.topic(), key);
             self.keys[(hash >> 24) as usize].push((hash, offset));
+            self.keys_taken += 1;
         }
     }
 
-    async fn finish<I: Io>(mut self, io: &I, log_id: u64) -> Result<Meta, SealError> {
+    /// Writes the index and gives it its name.
+    pub async fn finish<I: Io>(mut self, io: &I, log_id: u64) -> Result<Meta, SealError> {
         let mut in_order: Vec<u32> = (0..self.rows.len() as u32).collect();
         in_order.sort_by(|&a, &b| {
             let (a, b) = (&self.rows[a as usize], &self.rows[b as usize]);

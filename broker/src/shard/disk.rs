@@ -343,13 +343,13 @@ impl Disk {
                 format!("only {done} of {} bytes were written", bytes.len()),
             )),
             (Bytes::Write { bytes, done }, _) if *done < bytes.len() => {
-                queue.add_background(operation);
+                queue.add(operation);
                 return;
             }
             (Bytes::Read { buffer, done }, read)
                 if read > 0 && *done < buffer.len() && (read as usize).is_multiple_of(4096) =>
             {
-                queue.add_background(operation);
+                queue.add(operation);
                 return;
             }
             _ => Ok(match operation.bytes {
@@ -408,7 +408,7 @@ impl Disk {
             bytes,
             result_for: For::Task(waiting.clone()),
         };
-        self.inner.queue.borrow_mut().add_background(operation);
+        self.inner.queue.borrow_mut().add(operation);
         self.inner.waker.wake();
         poll_fn(|context| match waiting.result.borrow_mut().take() {
             Some(result) => Poll::Ready(result),
@@ -435,7 +435,7 @@ impl Queue {
         }
     }
 
-    fn add_background(&mut self, operation: Operation) {
+    fn add(&mut self, operation: Operation) {
         let is_read = matches!(operation.result_for, For::Log(_));
         let is_short = operation.is_short_read();
         let slot = self.slot(operation);
@@ -462,17 +462,21 @@ impl Queue {
     }
 
     fn add_read(&mut self, file: Rc<DmaFile>, read: ReadOp) {
-        let buffer = if read.len <= SHORT_READ_BYTES {
-            AlignedBuffer::zeroed(read.len)
-        } else {
-            self.read_buffers.take(read.len)
-        };
-        self.add_background(Operation {
+        let buffer = self.buffer(read.len);
+        self.add(Operation {
             file,
             offset: read.offset,
             bytes: Bytes::Read { buffer, done: 0 },
             result_for: For::Log(read.id),
         });
+    }
+
+    fn buffer(&mut self, len: usize) -> AlignedBuffer {
+        if len <= SHORT_READ_BYTES {
+            AlignedBuffer::zeroed(len)
+        } else {
+            self.read_buffers.take(len)
+        }
     }
 
     fn add_group(&mut self, write: WriteOp) {
@@ -568,7 +572,7 @@ impl Io for Disk {
         offset: u64,
         len: usize,
     ) -> Result<ReadBuffer, IoError> {
-        let buffer = AlignedBuffer::zeroed(len);
+        let buffer = self.inner.queue.borrow_mut().buffer(len);
         let read = self
             .run(file, offset, Bytes::Read { buffer, done: 0 })
             .await?;

@@ -132,6 +132,7 @@ pub(super) fn log_options(config: &Config) -> LogOptions {
         segments_ahead: SEGMENTS_AHEAD,
         buffer_bytes: config.log_buffer_bytes,
         tail_cache_bytes: config.tail_cache_bytes,
+        index_memory_bytes: config.index_memory_bytes,
         max_group_bytes: config.max_group_bytes,
         max_record_bytes: config.max_message_bytes + RECORD_OVERHEAD,
         max_writes_in_flight: config.max_writes_in_flight,

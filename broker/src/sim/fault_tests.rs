@@ -3,6 +3,9 @@
 use super::model::{Model, small_options};
 use super::seeds::{run_many, run_one};
 use super::{Cause, Faults, LogHost, Random, SimDisk, block_on};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use crate::log::{
     AppendError, Damage, FlushMode, IoError, Log, LogFailure, LogOptions, OpenError, Position,
     ReadMiss, Replay, ReplayError, sample, verify,
@@ -73,6 +76,40 @@ pub(super) fn read(host: &mut LogHost, position: Position) -> Result<usize, Read
         host.submit(0);
         assert!(host.step().unwrap());
     }
+}
+
+/// The indexes of a log of a few segments whose index may take so much memory, and how each was built.
+fn indexes(index_memory_bytes: usize) -> (Vec<Vec<u8>>, BTreeMap<&'static str, u64>) {
+    let disk = SimDisk::new(1);
+    let options = LogOptions {
+        index_memory_bytes,
+        tail_cache_bytes: 65536,
+        ..options()
+    };
+    let opened = LogHost::open(&disk, options, &mut NoState).unwrap();
+    let (mut host, _) = opened.unwrap();
+    fill(&mut host, 300);
+    let names = disk.names().into_iter();
+    let files = names.filter(|name| name.ends_with(".index")).map(|name| {
+        let file = RefCell::new(Vec::new());
+        disk.edit(&name, |bytes| file.borrow_mut().clone_from(bytes));
+        file.into_inner()
+    });
+    (files.collect(), host.jobs)
+}
+
+#[test]
+fn an_index_from_memory_is_the_one_from_the_segment() {
+    let (read_back, jobs) = indexes(0);
+    assert!(jobs["seal"] > 2 && !jobs.contains_key("index"), "{jobs:?}");
+    let (gathered, jobs) = indexes(1 << 20);
+    assert!(
+        jobs["index"] > 1 && jobs["seal"] == 1,
+        "the log was opened in the first segment: {jobs:?}"
+    );
+    assert_eq!(gathered, read_back);
+    let (_, jobs) = indexes(1000);
+    assert!(!jobs.contains_key("index"), "too little memory: {jobs:?}");
 }
 
 #[test]
