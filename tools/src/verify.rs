@@ -185,23 +185,32 @@ fn show_progress(done: &AtomicU64, total: u64, finished: impl Fn() -> bool) {
             continue;
         }
         shown = Instant::now();
-        let done = done.load(Ordering::Relaxed).min(total);
-        let rate = size(done as f64 / began.elapsed().as_secs_f64());
-        let percent = done * 100 / total.max(1);
+        let done = done.load(Ordering::Relaxed);
         // Whether somebody sees it does not matter.
-        let _ = if on_terminal {
-            let full = (done * BAR_CHARS / total.max(1)) as usize;
-            let (full, rest) = ("#".repeat(full), "-".repeat(BAR_CHARS as usize - full));
-            write!(stderr, "\r[{full}{rest}] {percent:3}% {rate}/s   ")
-        } else {
-            writeln!(stderr, "corelane: {percent}% verified, {rate}/s")
-        };
+        let _ = write!(
+            stderr,
+            "{}",
+            progress(done, total, began.elapsed(), on_terminal)
+        );
         let _ = stderr.flush();
     }
     if on_terminal {
         let _ = write!(stderr, "\r{:60}\r", "");
         let _ = stderr.flush();
     }
+}
+
+/// What is shown after so many of all bytes: a bar over the one before it, or a line.
+fn progress(done: u64, total: u64, took: Duration, on_terminal: bool) -> String {
+    let (done, total) = (done.min(total), total.max(1));
+    let rate = size(done as f64 / took.as_secs_f64().max(1e-6));
+    let percent = done * 100 / total;
+    if !on_terminal {
+        return format!("corelane: {percent}% verified, {rate}/s\n");
+    }
+    let full = (done * BAR_CHARS / total) as usize;
+    let (full, rest) = ("#".repeat(full), "-".repeat(BAR_CHARS as usize - full));
+    format!("\r[{full}{rest}] {percent:3}% {rate}/s   ")
 }
 
 /// What is to be said of a shard, and the names of indexes that are not there.
@@ -310,4 +319,29 @@ fn size(bytes: f64) -> String {
         unit += 1;
     }
     format!("{bytes:.1} {}", units[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_on_a_terminal_and_lines_elsewhere() {
+        let shown = |done, terminal| progress(done, 3 << 30, Duration::from_secs(2), terminal);
+        assert_eq!(
+            shown(1 << 30, true),
+            "\r[##########--------------------]  33% 512.0 MiB/s   "
+        );
+        assert_eq!(
+            shown(4 << 30, true),
+            format!("\r[{}] 100% 1.5 GiB/s   ", "#".repeat(30)),
+            "a file that grew meanwhile"
+        );
+        assert_eq!(
+            shown(1 << 30, false),
+            "corelane: 33% verified, 512.0 MiB/s\n"
+        );
+        let empty = progress(0, 0, Duration::ZERO, false);
+        assert!(empty.starts_with("corelane: 0% verified, 0"), "{empty}");
+    }
 }

@@ -147,6 +147,9 @@ schema! {
         shards: u16 = 0, count(0, 64), AtRestart;
         /// The CPUs that shards are pinned to, such as 0-3,6. Empty: chosen among the physical cores.
         cores: Cores = Cores::default(), Rule::Form("CPU numbers such as 0-3,6, each once, or nothing"), AtRestart;
+        /// How long a shard without work looks for more before it sleeps, in microseconds. It is worth it only where the
+        /// shard has its core to itself. An idle shard stays idle: it looks for so long once when it falls asleep.
+        spin_us: u64 = 0, count(0, 1_000), AtRestart;
     }
     "NameServer" {
         /// Whether a NameServer runs inside `corelane start`. Where nameserver_addresses is set and this is not, none does.

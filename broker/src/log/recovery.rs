@@ -230,6 +230,7 @@ impl<I: Io> Recovery<'_, I> {
         self.look_beyond(tail).await?;
         self.check_queues()?;
         self.close_unknown_ends();
+        self.remove_old_indexes().await?;
         self.retire()?;
         self.open_epoch(tail).await
     }
@@ -264,6 +265,26 @@ impl<I: Io> Recovery<'_, I> {
             return self.missing(from, self.checkpoint.position);
         }
         self.log.segments.ready = kept;
+        Ok(())
+    }
+
+    /// Removes indexes of segments that were scanned. What followed such a segment when it was sealed may have been lost: it
+    /// goes on then, and its index would not know of what comes.
+    async fn remove_old_indexes(&mut self) -> Result<(), OpenError> {
+        let scanned = self.log.segments.list.iter();
+        let scanned = scanned.filter(|segment| segment.index.is_none());
+        let mut removed = false;
+        for segment in scanned {
+            let name = FileId::Index(segment.id()).file_name();
+            if let Some(at) = self.indexes.iter().position(|index| *index == name) {
+                self.indexes.swap_remove(at);
+                self.io.remove(&name).await?;
+                removed = true;
+            }
+        }
+        if removed {
+            self.io.sync_dir().await?;
+        }
         Ok(())
     }
 

@@ -638,12 +638,13 @@ impl Host {
             .max(0)
             .unsigned_abs();
         // Tasks that wait for the executor's own ring must not wait long for ours.
-        let linger = if self.tasks_in_flight > 0 {
-            self.options.linger.min(BUSY_LINGER)
+        let longest = if self.tasks_in_flight > 0 {
+            BUSY_LINGER
         } else {
-            self.options.linger
+            Duration::MAX
         };
-        self.parker.set_linger(linger);
+        self.parker.set_linger(self.options.linger.min(longest));
+        self.parker.set_spin(self.options.spin.min(longest));
         self.disk.submit(&mut self.ring);
         if !self.writer.may_sleep() {
             self.writer.awake();

@@ -48,6 +48,8 @@ pub struct ShardOptions {
     pub register_interval: Duration,
     /// How long an idle turn waits in the ring before the executor sleeps.
     pub linger: Duration,
+    /// How long it looks for completions before that.
+    pub spin: Duration,
     /// What all of this was made of; what changes while the shard runs is changed in here.
     pub config: Config,
     /// The engine's settings.

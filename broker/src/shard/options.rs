@@ -52,6 +52,7 @@ pub(super) fn shard_options(config: &Config) -> Result<Vec<ShardOptions>, Config
             nameservers: config.nameservers(),
             register_interval: Duration::from_millis(config.register_interval_ms),
             linger: LINGER,
+            spin: Duration::from_micros(config.spin_us),
             engine: engine_settings(config, &name, SocketAddr::new(ip, ports.main)),
             log: log_options(config),
             net: net_limits(config),

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::log::{
-    AppendError, Damage, FlushMode, IoError, Log, LogFailure, LogOptions, OpenError, Position,
+    AppendError, Damage, FlushMode, Io, IoError, Log, LogFailure, LogOptions, OpenError, Position,
     ReadMiss, Replay, ReplayError, sample, verify,
 };
 
@@ -313,6 +313,53 @@ fn missing_files_are_named() {
         open(&kept).map(|_| ()),
         Err(OpenError::Checkpoint(_))
     ));
+}
+
+/// A segment may be sealed while the group behind it is on its way; where that group is lost, the segment goes on.
+#[test]
+fn a_segment_that_goes_on_after_a_crash_is_indexed_again() {
+    let disk = SimDisk::new(1);
+    let index = "00000000000000000000.index";
+    let mut host = open(&disk).unwrap();
+    let mut positions = fill(&mut host, 12);
+    // It fits only the next segment, and is never written.
+    let behind = append(&mut host, &[7; 15000]).unwrap();
+    assert!(host.log.segment_of(behind) != host.log.segment_of(positions[11]));
+    while let Some(job) = host.log.next_job() {
+        let done = block_on(&disk, job.run(&disk.io())).unwrap();
+        host.log.job_done(done).unwrap();
+    }
+    assert!(disk.names().iter().any(|name| name == index));
+    disk.crash();
+    let mut host = open(&disk).unwrap();
+    positions.push(append(&mut host, &[7; 500]).unwrap());
+    positions.push(append(&mut host, &[7; 15000]).unwrap());
+    assert_eq!(
+        host.log.segment_of(positions[12]),
+        host.log.segment_of(positions[11])
+    );
+    host.log.snapshot(Vec::new());
+    let io = disk.io();
+    while let Some(write) = host.log.next_write(0) {
+        let file = block_on(&disk, io.open(&write.segment.file_name()));
+        let file = file.unwrap().unwrap();
+        let written = io.write_durable(&file, write.file_offset, &write.bytes);
+        let written = block_on(&disk, written).unwrap();
+        host.log.write_done(write.id, written).unwrap();
+    }
+    // The crash comes before it is sealed again.
+    while let Some(job) = host.log.next_job() {
+        if !["seal", "index"].contains(&job.kind()) {
+            let done = block_on(&disk, job.run(&io)).unwrap();
+            host.log.job_done(done).unwrap();
+        }
+    }
+    assert!(host.log.is_checkpointed());
+    disk.crash();
+    let mut host = open(&disk).unwrap();
+    for position in positions {
+        assert!(read(&mut host, position).is_ok());
+    }
 }
 
 /// An index that rots is built again; the segment may be due to go at the same time.
