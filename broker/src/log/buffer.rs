@@ -3,16 +3,12 @@
 //! A [`TailBuffer`] is appended to while parts of it are already being written to disk and sent to consumers, without a
 //! copy and without a lock. What makes that sound: bytes below `written` are never touched again, save the header of a
 //! group that is not sealed yet; views are only made of bytes below `written` and never of an unsealed header.
-//! All `unsafe` of the log is in this file.
+//! All `unsafe` of the log is in this file and in `memory`.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use super::memory::{Memory, Pages};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut, Range};
-use std::ptr::NonNull;
 use std::rc::Rc;
-
-/// Alignment of all buffers: what O_DIRECT may ask for.
-pub const BUFFER_ALIGN: usize = 4096;
 
 /// Tells the processor that what `at` points to is needed soon. It need not be there.
 #[inline]
@@ -24,73 +20,6 @@ pub(super) fn prefetch<T>(at: *const T) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;
-}
-
-/// A fixed stretch of zeroed, aligned memory.
-struct Memory {
-    start: NonNull<u8>,
-    len: usize,
-}
-
-impl Memory {
-    fn zeroed(len: usize) -> Self {
-        let layout = Self::layout(len);
-        // SAFETY: the layout's size is at least BUFFER_ALIGN, so not zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else {
-            handle_alloc_error(layout)
-        };
-        Self { start, len }
-    }
-
-    fn layout(len: usize) -> Layout {
-        let size = len.next_multiple_of(BUFFER_ALIGN).max(BUFFER_ALIGN);
-        match Layout::from_size_align(size, BUFFER_ALIGN) {
-            Ok(layout) => layout,
-            Err(_) => panic!("a buffer of {len} bytes"),
-        }
-    }
-
-    /// The bytes of `range`, for reading.
-    ///
-    /// # Safety
-    /// Nobody may write to the range while the result lives.
-    unsafe fn bytes(&self, range: Range<usize>) -> &[u8] {
-        assert!(range.start <= range.end && range.end <= self.len);
-        // SAFETY: the range is inside the allocation, which is initialized (zeroed) and lives as long as `self`.
-        unsafe {
-            std::slice::from_raw_parts(
-                self.start.as_ptr().add(range.start),
-                range.end - range.start,
-            )
-        }
-    }
-
-    /// The bytes of `range`, for writing.
-    ///
-    /// # Safety
-    /// Nobody else may read or write the range while the result lives.
-    #[allow(
-        clippy::mut_from_ref,
-        reason = "who may write which range is the caller's promise"
-    )]
-    unsafe fn bytes_mut(&self, range: Range<usize>) -> &mut [u8] {
-        assert!(range.start <= range.end && range.end <= self.len);
-        // SAFETY: as in `bytes`; exclusive by the caller's promise.
-        unsafe {
-            std::slice::from_raw_parts_mut(
-                self.start.as_ptr().add(range.start),
-                range.end - range.start,
-            )
-        }
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `zeroed` with the same layout, freed once.
-        unsafe { dealloc(self.start.as_ptr(), Self::layout(self.len)) }
-    }
 }
 
 /// A buffer of its own, aligned for the device, to be filled and frozen.
@@ -140,6 +69,7 @@ const KEPT_ALIGN: usize = 64 << 10;
 
 /// Read buffers that are used again once nobody looks at them any more: memory that is mapped already is faster by far.
 pub struct ReadBuffers {
+    pages: Pages,
     kept: VecDeque<Rc<Memory>>,
     kept_bytes: usize,
     max_bytes: usize,
@@ -149,6 +79,7 @@ impl ReadBuffers {
     /// Keeps at most so many bytes, those included that are still looked at.
     pub fn new(max_bytes: usize) -> Self {
         Self {
+            pages: Pages::default(),
             kept: VecDeque::new(),
             kept_bytes: 0,
             max_bytes,
@@ -158,24 +89,24 @@ impl ReadBuffers {
     /// A buffer of `len` bytes. Their content is undetermined.
     pub fn take(&mut self, len: usize) -> AlignedBuffer {
         let room = len.next_multiple_of(KEPT_ALIGN);
-        let is_free = |memory: &Rc<Memory>| memory.len == room && Rc::strong_count(memory) == 1;
+        let is_free = |memory: &Rc<Memory>| memory.len() == room && Rc::strong_count(memory) == 1;
         let memory = match self.kept.iter().position(is_free) {
             Some(at) => self.kept.remove(at),
             None => None,
         };
         let memory = match memory {
             Some(memory) => {
-                self.kept_bytes -= memory.len;
+                self.kept_bytes -= memory.len();
                 memory
             }
-            None => Rc::new(Memory::zeroed(room)),
+            None => Rc::new(self.pages.zeroed(room)),
         };
-        self.kept_bytes += memory.len;
+        self.kept_bytes += memory.len();
         self.kept.push_back(memory.clone());
         while self.kept_bytes > self.max_bytes
             && let Some(oldest) = self.kept.pop_front()
         {
-            self.kept_bytes -= oldest.len;
+            self.kept_bytes -= oldest.len();
         }
         AlignedBuffer { memory, len }
     }
@@ -268,16 +199,16 @@ pub(super) struct TailBuffer {
 }
 
 impl TailBuffer {
-    pub fn new(len: usize) -> Self {
+    pub fn new(memory: Memory) -> Self {
         Self {
-            memory: Rc::new(Memory::zeroed(len)),
+            memory: Rc::new(memory),
             written: 0,
             unsealed: VecDeque::new(),
         }
     }
 
     pub fn capacity(&self) -> usize {
-        self.memory.len
+        self.memory.len()
     }
 
     pub fn written(&self) -> usize {
@@ -286,7 +217,7 @@ impl TailBuffer {
 
     /// Leaves room for a header at the end of what is written.
     pub fn begin(&mut self, header_len: usize) {
-        assert!(self.written + header_len <= self.memory.len);
+        assert!(self.written + header_len <= self.memory.len());
         self.unsealed.push_back(self.written);
         self.written += header_len;
     }
@@ -295,7 +226,7 @@ impl TailBuffer {
     #[inline]
     pub fn extend(&mut self, len: usize) -> &mut [u8] {
         let range = self.written..self.written + len;
-        assert!(range.end <= self.memory.len);
+        assert!(range.end <= self.memory.len());
         self.written = range.end;
         // SAFETY: views are only made of bytes below `written` by methods of `self`, which the result borrows exclusively;
         // until now the range was above it.
@@ -370,7 +301,7 @@ mod tests {
 
     #[test]
     fn views_stay_while_the_buffer_grows() {
-        let mut buffer = TailBuffer::new(8192);
+        let mut buffer = TailBuffer::new(Memory::zeroed(8192));
         buffer.begin(64);
         buffer.extend(3).copy_from_slice(b"abc");
         let first = buffer.slice(64..67);
@@ -386,14 +317,14 @@ mod tests {
         assert_eq!(sealed.len(), 512);
         assert_eq!(sealed[63], 7);
         assert_eq!(&sealed[64..70], b"abcde\0");
-        assert_eq!(sealed.as_ptr() as usize % BUFFER_ALIGN, 0);
+        assert_eq!(sealed.as_ptr() as usize % 4096, 0);
         assert_eq!(first.as_ptr(), sealed[64..].as_ptr());
     }
 
     #[test]
     #[should_panic(expected = "unsealed header")]
     fn an_unsealed_header_is_not_shown() {
-        let mut buffer = TailBuffer::new(4096);
+        let mut buffer = TailBuffer::new(Memory::zeroed(4096));
         buffer.begin(64);
         buffer.extend(3);
         let _ = buffer.slice(10..65);
@@ -401,12 +332,12 @@ mod tests {
 
     #[test]
     fn memory_is_reused_only_when_nobody_looks() {
-        let mut buffer = TailBuffer::new(4096);
+        let mut buffer = TailBuffer::new(Memory::zeroed(4096));
         buffer.extend(10);
         let view = buffer.slice(0..10);
         assert!(buffer.reuse().is_none());
         drop(view);
-        let mut buffer = TailBuffer::new(4096);
+        let mut buffer = TailBuffer::new(Memory::zeroed(4096));
         buffer.extend(10);
         assert_eq!(buffer.reuse().unwrap().written(), 0);
     }

@@ -40,6 +40,7 @@ mod io;
 mod job;
 mod keys;
 mod lookup;
+mod memory;
 mod offline;
 mod options;
 mod queue;

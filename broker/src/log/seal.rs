@@ -12,7 +12,7 @@ use super::segment::{FileId, Segment, SegmentId};
 use super::stored::{Stored, entry_and_keys_of};
 use super::{Entry, Io, IoError, Position};
 use corelane_wire::record::Record;
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 use std::rc::Rc;
 
 /// Where an index is built; an interrupted building leaves this name behind.
@@ -141,30 +141,12 @@ impl Building {
         let (entry, keys) = entry_and_keys_of(record);
         self.oldest_ms = self.oldest_ms.min(entry.store_ms);
         let (topic, queue_id, first) = (record.topic(), record.queue_id(), record.queue_offset());
-        if !self.places.contains_key(topic) {
-            self.places.insert(Rc::from(topic), HashMap::new());
-        }
-        let Some((name, queues)) = self.places.get_key_value(topic) else {
-            return;
-        };
-        let known = queues.get(&queue_id).copied().filter(|&at| {
+        let known = self.places.get(topic).and_then(|queues| {
+            let at = *queues.get(&queue_id)?;
             let row = &self.rows[at as usize];
-            row.first + i64::from(row.count) == first
+            (row.first + i64::from(row.count) == first).then_some(at)
         });
-        let at = known.unwrap_or(self.rows.len() as u32);
-        if known.is_none() {
-            let row = Row {
-                topic: name.clone(),
-                queue_id,
-                slot: 0,
-                count: 0,
-                first,
-                position: entry.position,
-            };
-            self.rows.push(row);
-            let name = name.clone();
-            self.places.entry(name).or_default().insert(queue_id, at);
-        }
+        let at = known.unwrap_or_else(|| self.begin_row(topic, queue_id, first, entry.position));
         self.rows[at as usize].count += 1;
         self.entries.push(entry);
         self.row_of.push(at);
@@ -174,6 +156,27 @@ impl Building {
             self.keys[(hash >> 24) as usize].push((hash, offset));
             self.keys_taken += 1;
         }
+    }
+
+    fn begin_row(&mut self, topic: &str, queue_id: i32, first: i64, position: Position) -> u32 {
+        let at = self.rows.len() as u32;
+        let topic = match self.places.get_key_value(topic) {
+            Some((name, _)) => name.clone(),
+            None => Rc::from(topic),
+        };
+        self.places
+            .entry(topic.clone())
+            .or_default()
+            .insert(queue_id, at);
+        self.rows.push(Row {
+            topic,
+            queue_id,
+            slot: 0,
+            count: 0,
+            first,
+            position,
+        });
+        at
     }
 
     /// Writes the index and gives it its name.

@@ -7,6 +7,7 @@
 use super::Position;
 use super::buffer::{Slice, TailBuffer};
 use super::group::{HEADER_BYTES, Records};
+use super::memory::{BUFFER_ALIGN, Pages};
 use std::collections::VecDeque;
 
 /// Evicted buffers kept until nobody looks at them any more, to spare the pages.
@@ -26,6 +27,7 @@ impl Placed {
 }
 
 pub(super) struct TailBuffers {
+    pages: Pages,
     buffers: VecDeque<Placed>,
     lent: VecDeque<TailBuffer>,
     buffer_bytes: usize,
@@ -36,6 +38,7 @@ pub(super) struct TailBuffers {
 impl TailBuffers {
     pub fn new(buffer_bytes: usize, cache_bytes: usize) -> Self {
         Self {
+            pages: Pages::default(),
             buffers: VecDeque::new(),
             lent: VecDeque::new(),
             buffer_bytes,
@@ -54,9 +57,7 @@ impl TailBuffers {
 
     /// Begins another buffer at `position` with room for at least `len` bytes.
     pub fn start_buffer(&mut self, position: Position, len: usize) {
-        let capacity = len
-            .next_multiple_of(super::buffer::BUFFER_ALIGN)
-            .max(self.buffer_bytes);
+        let capacity = len.next_multiple_of(BUFFER_ALIGN).max(self.buffer_bytes);
         let spare = self
             .lent
             .iter()
@@ -64,7 +65,7 @@ impl TailBuffers {
         let spare = spare
             .and_then(|at| self.lent.remove(at))
             .and_then(TailBuffer::reuse);
-        let buffer = spare.unwrap_or_else(|| TailBuffer::new(capacity));
+        let buffer = spare.unwrap_or_else(|| TailBuffer::new(self.pages.zeroed(capacity)));
         self.bytes += buffer.capacity();
         self.buffers.push_back(Placed {
             start: position,
