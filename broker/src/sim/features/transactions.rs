@@ -7,6 +7,7 @@ use corelane_wire::code::{request, response, sys_flag};
 use corelane_wire::message_id::OffsetId;
 use corelane_wire::record::Record;
 
+use super::kept::Kept;
 use super::{Feature, QUEUES, Received, World};
 use crate::sim::shard::settings;
 
@@ -24,12 +25,12 @@ enum End {
 struct Half {
     asked_ms: i64,
     immunity_ms: i64,
-    stored: bool,
+    stored: Kept<bool>,
     /// Where it is: its offset in the half queue and its position.
-    at: Option<(String, String)>,
+    at: Kept<Option<(String, String)>>,
     commits_asked: u32,
     rollbacks_asked: u32,
-    ended: Option<End>,
+    ended: Kept<Option<End>>,
     checks: u32,
 }
 
@@ -71,7 +72,7 @@ impl Transactions {
         let Some(half) = self.halves.get_mut(body) else {
             return;
         };
-        let Some((offset, position)) = half.at.clone() else {
+        let Some((offset, position)) = half.at.get().clone() else {
             return;
         };
         let end = match world.random.below(4) {
@@ -115,7 +116,8 @@ impl Transactions {
             half.checks
         );
         assert_eq!(
-            half.ended, None,
+            *half.ended.get(),
+            None,
             "seed {seed}: {body} was asked about after its end"
         );
         let from_ms = half.asked_ms + settings.transaction_timeout_ms.max(half.immunity_ms);
@@ -124,7 +126,8 @@ impl Transactions {
             "seed {seed}: {body} was asked about too early"
         );
         let field = |name: &str| check.fields[name].clone();
-        half.at = Some((field("tranStateTableOffset"), field("commitLogOffset")));
+        let at = (field("tranStateTableOffset"), field("commitLogOffset"));
+        half.at.set(world, Some(at));
         if !self.silent && world.random.one_in(2) {
             self.end(world, &body, true);
         }
@@ -135,8 +138,9 @@ impl Transactions {
         let half = self.halves.get_mut(body).unwrap();
         match answer.code {
             response::SUCCESS => {
-                assert_eq!(half.ended, None, "seed {seed}: {body} ended twice");
-                half.ended = Some(end);
+                let ended = *half.ended.get();
+                assert_eq!(ended, None, "seed {seed}: {body} ended twice");
+                half.ended.set(world, Some(end));
             }
             response::SYSTEM_ERROR => {
                 let settings = settings();
@@ -183,9 +187,10 @@ impl Feature for Transactions {
         if let Some(body) = self.sends.remove(&frame.opaque) {
             if world.done(frame) {
                 let half = self.halves.get_mut(&body).unwrap();
-                half.stored = true;
+                half.stored.set(world, true);
                 let id = OffsetId::parse(&frame.fields["msgId"]).unwrap();
-                half.at = Some((frame.fields["queueOffset"].clone(), id.offset.to_string()));
+                let at = (frame.fields["queueOffset"].clone(), id.offset.to_string());
+                half.at.set(world, Some(at));
             }
             return true;
         }
@@ -196,9 +201,22 @@ impl Feature for Transactions {
         false
     }
 
-    fn crashed(&mut self) {
+    fn flushed(&mut self, _: &World) {
+        for half in self.halves.values_mut() {
+            half.stored.flushed();
+            half.at.flushed();
+            half.ended.flushed();
+        }
+    }
+
+    fn crashed(&mut self, _: &World) {
         self.sends.clear();
         self.ends.clear();
+        for half in self.halves.values_mut() {
+            half.stored.crashed();
+            half.at.crashed();
+            half.ended.crashed();
+        }
     }
 
     fn finish(&mut self, _: &mut World) {
@@ -222,7 +240,7 @@ impl Feature for Transactions {
             let dead = dead.remove(body).unwrap_or(0);
             let is = format!("seed {seed}: {body}: delivered {delivered}, given up {dead}");
             assert!(delivered + dead <= 1, "{is}");
-            match half.ended {
+            match half.ended.get() {
                 Some(End::Commit) => assert_eq!(delivered, 1, "{is}, was committed"),
                 Some(End::Rollback) => assert_eq!(delivered + dead, 0, "{is}, was rolled back"),
                 None => {}
@@ -232,7 +250,7 @@ impl Feature for Transactions {
                 "{is}, nobody committed it"
             );
             assert!(
-                !half.stored || half.rollbacks_asked > 0 || delivered + dead == 1,
+                !half.stored.get() || half.rollbacks_asked > 0 || delivered + dead == 1,
                 "{is}: lost"
             );
         }
