@@ -1,9 +1,10 @@
 //! Everything that a broker remembers for its clients, on one shard with crashes: transactions, pops, retries by send back,
-//! timers with recall, locks, orderly pops, offsets set by hand. Each has a model of its own that knows what may be delivered, when, and how often.
+//! timers with recall, locks, orderly pops, offsets set by hand, deleted topics. Each has a model of its own that knows what may be delivered, when, and how often.
 //!
 //! The clients of a run never wait: a request is asked, and its answer is taken when it comes. So a crash meets any number
 //! of requests on their way, and each model knows what is promised, what may be, and what must not be.
 
+mod deletes;
 mod handle;
 mod kept;
 mod locks;
@@ -149,6 +150,7 @@ impl Run {
                 Box::new(locks::Locks::default()),
                 Box::new(orders::Orders::default()),
                 Box::new(resets::Resets::default()),
+                Box::new(deletes::Deletes::default()),
             ],
             heartbeat_mono_ms: 0,
         };
@@ -158,6 +160,7 @@ impl Run {
             timers::TOPIC,
             orders::TOPIC,
             resets::TOPIC,
+            deletes::TOPIC,
         ];
         for topic in topics.into_iter().chain(retries::TOPICS) {
             run.make_topic(topic);

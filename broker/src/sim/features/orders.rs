@@ -64,11 +64,9 @@ impl Queue {
 }
 
 enum Asked {
-    Send,
     Pop { attempt: String },
-    Ack(Vec<Handle>),
     Change(Handle),
-    Nothing,
+    Other,
 }
 
 #[derive(Default)]
@@ -108,15 +106,18 @@ impl Orders {
             .collect()
     }
 
-    fn ack(&mut self, world: &mut World, handles: Vec<Handle>) {
-        if let [handle] = &*handles {
-            let opaque = ask_about(world, request::ACK_MESSAGE, handle, &[]);
-            self.asked.insert(opaque, Asked::Ack(handles));
-        } else if !handles.is_empty() {
-            let body = Handle::batch(&handles, GROUP, TOPIC);
-            let opaque = world.ask(request::BATCH_ACK_MESSAGE, &[], &body);
-            self.asked.insert(opaque, Asked::Ack(handles));
-        }
+    /// It takes effect at once: a pop that waits may be answered before the acknowledgement is.
+    fn ack(&mut self, world: &mut World, handles: &[Handle]) {
+        let opaque = match handles {
+            [] => return,
+            [handle] => ask_about(world, request::ACK_MESSAGE, handle, &[]),
+            several => {
+                let body = Handle::batch(several, GROUP, TOPIC);
+                world.ask(request::BATCH_ACK_MESSAGE, &[], &body)
+            }
+        };
+        self.asked.insert(opaque, Asked::Other);
+        self.acked(world.now_ms(), handles);
     }
 
     /// Acknowledges by handles that another pop has made worthless.
@@ -130,7 +131,7 @@ impl Orders {
         if !stale.is_empty() {
             let handle = &stale[world.random.below(stale.len())];
             let opaque = ask_about(world, request::ACK_MESSAGE, handle, &[]);
-            self.asked.insert(opaque, Asked::Nothing);
+            self.asked.insert(opaque, Asked::Other);
         }
     }
 
@@ -203,7 +204,7 @@ impl Orders {
         }
     }
 
-    fn take_acks(&mut self, now_ms: i64, handles: &[Handle]) {
+    fn acked(&mut self, now_ms: i64, handles: &[Handle]) {
         for handle in handles {
             let queue = self.queues.get_mut(&handle.place.1).unwrap();
             if queue.pop_ms != handle.pop_ms {
@@ -218,9 +219,10 @@ impl Orders {
                     out.due_ms = 0;
                 }
             }
-            queue.low = queue
-                .low
-                .max(queue.next(|out| matches!(out.ack, Ack::Yes(_))));
+            if queue.known {
+                let next = queue.next(|out| matches!(out.ack, Ack::Yes(_)));
+                queue.low = queue.low.max(next);
+            }
             queue.high = queue.high.max(queue.next(|out| out.ack != Ack::No));
         }
     }
@@ -261,7 +263,7 @@ impl Feature for Orders {
             0 | 1 => {
                 let body = world.body("ordered");
                 let opaque = world.send(TOPIC, &body, &[]);
-                self.asked.insert(opaque, Asked::Send);
+                self.asked.insert(opaque, Asked::Other);
             }
             2..5 => {
                 let most = 1 + world.random.below(6);
@@ -273,7 +275,7 @@ impl Feature for Orders {
                 let mut open = self.open();
                 let one_in = 1 + world.random.below(3);
                 open.retain(|_| world.random.one_in(one_in));
-                self.ack(world, open);
+                self.ack(world, &open);
             }
         }
     }
@@ -292,9 +294,8 @@ impl Feature for Orders {
         }
         match asked {
             Asked::Pop { attempt } => self.take_pop(world, frame, &attempt),
-            Asked::Ack(handles) => self.take_acks(world.now_ms(), &handles),
             Asked::Change(handle) => self.take_change(world.now_ms(), frame, &handle),
-            Asked::Send | Asked::Nothing => {}
+            Asked::Other => {}
         }
         true
     }
@@ -336,7 +337,7 @@ impl Feature for Orders {
 
     fn finish(&mut self, world: &mut World) {
         let open = self.open();
-        self.ack(world, open);
+        self.ack(world, &open);
         self.pop(world, 32);
     }
 

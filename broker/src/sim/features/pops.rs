@@ -91,9 +91,13 @@ impl Pops {
         open.map(|(place, _)| *place)
     }
 
-    /// Acknowledges one copy, or several with one request.
-    fn acknowledge(&mut self, world: &mut World) {
-        let mut open: Vec<Place> = self.open().collect();
+    /// Acknowledges one copy, or several with one request; with `late` also such as come again already.
+    fn acknowledge(&mut self, world: &mut World, late: bool) {
+        let now_ms = world.now_ms();
+        let open = self.open();
+        let mut open: Vec<Place> = open
+            .filter(|place| late || now_ms < self.copies[place].due_ms)
+            .collect();
         if open.is_empty() {
             return;
         }
@@ -105,7 +109,6 @@ impl Pops {
             }
             _ => open = vec![open[at]],
         }
-        let now_ms = world.now_ms();
         let (mut handles, mut acks) = (Vec::new(), Vec::new());
         for place in open {
             let copy = self.copies.get_mut(&place).unwrap();
@@ -230,7 +233,7 @@ impl Feature for Pops {
                 self.asked.insert(opaque, Asked::Send(body));
             }
             2..5 => self.pop(world),
-            5 | 6 => self.acknowledge(world),
+            5 | 6 => self.acknowledge(world, true),
             _ => self.change(world),
         }
     }
@@ -308,7 +311,7 @@ impl Feature for Pops {
         self.pop(world);
         self.pop(world);
         if world.random.one_in(3) {
-            self.acknowledge(world);
+            self.acknowledge(world, false);
         }
     }
 

@@ -204,7 +204,7 @@ impl Resets {
     }
 
     /// A client's own commit, which goes back only where somebody means it.
-    fn commit(&mut self, world: &mut World, group: &str) {
+    fn commit(&mut self, world: &mut World, group: &str) -> i32 {
         let queue_id = world.queue_id();
         let len = world.shard.stored(TOPIC, queue_id).len();
         let target = world.random.below(len + 1) as i64;
@@ -220,6 +220,7 @@ impl Resets {
             queue.may_go_to(target);
         }
         self.asked.insert(opaque, Asked::Commit);
+        queue_id
     }
 
     fn pull(&mut self, world: &mut World) {
@@ -245,8 +246,7 @@ impl Resets {
         self.asked.insert(opaque, Asked::Pull(queue_id));
     }
 
-    fn query(&mut self, world: &mut World) {
-        let queue_id = world.queue_id();
+    fn query(&mut self, world: &mut World, queue_id: i32) {
         let fields = [
             ("consumerGroup", PULLERS),
             ("topic", TOPIC),
@@ -339,9 +339,10 @@ impl Resets {
                 queue.must_tell,
                 queue.may_tell
             );
-            queue.must_tell = None;
+            // A crash may bring back any of them.
+            queue.told.extend(queue.must_tell.take());
             if !under_way {
-                queue.may_tell.clear();
+                queue.told.append(&mut queue.may_tell);
             }
             queue.told.insert(next);
             queue.since_asked = true;
@@ -375,7 +376,7 @@ impl Popped {
 
 impl Feature for Resets {
     fn act(&mut self, world: &mut World) {
-        match world.random.below(16) {
+        match world.random.below(18) {
             0..3 => {
                 let body = world.body("rewound");
                 let opaque = world.send(TOPIC, &body, &[]);
@@ -386,11 +387,19 @@ impl Feature for Resets {
                 self.pop(world, most);
             }
             7 | 8 => self.ack(world),
-            9 => self.reset_pops(world),
-            10 => self.commit(world, POPPERS),
-            11 => self.reset_pulls(world),
-            12 => self.commit(world, PULLERS),
-            13 => self.query(world),
+            9 | 16 => self.reset_pops(world),
+            10 => {
+                self.commit(world, POPPERS);
+            }
+            11 | 17 => self.reset_pulls(world),
+            12 => {
+                let queue_id = self.commit(world, PULLERS);
+                self.query(world, queue_id);
+            }
+            13 => {
+                let queue_id = world.queue_id();
+                self.query(world, queue_id);
+            }
             _ => self.pull(world),
         }
     }

@@ -32,6 +32,9 @@ struct Half {
     rollbacks_asked: u32,
     ended: Kept<Option<End>>,
     checks: u32,
+    /// It was given up, and somebody had it taken up again.
+    resume_asked: bool,
+    resumed: Kept<bool>,
 }
 
 #[derive(Default)]
@@ -39,6 +42,7 @@ pub struct Transactions {
     halves: BTreeMap<String, Half>,
     sends: HashMap<i32, String>,
     ends: HashMap<i32, (String, End)>,
+    resumes: HashMap<i32, String>,
     /// Nobody knows any more how a transaction ends.
     silent: bool,
 }
@@ -103,6 +107,28 @@ impl Transactions {
             .insert(opaque, (body.to_owned(), end.unwrap_or(End::Rollback)));
     }
 
+    /// Has a message that was given up taken up again, once.
+    fn resume(&mut self, world: &mut World) {
+        let dead = world.shard.stored(DEAD, 0);
+        let fresh = dead
+            .into_iter()
+            .find(|message| !self.halves[&message.body].resume_asked);
+        let Some(message) = fresh else {
+            return;
+        };
+        let id = OffsetId {
+            store_host: settings().store_host.into(),
+            offset: message.position,
+        };
+        let fields = [("topic", DEAD), ("msgId", &*id.encode())];
+        let opaque = world.ask(request::RESUME_CHECK_HALF_MESSAGE, &fields, &[]);
+        let half = self.halves.get_mut(&message.body).unwrap();
+        half.resume_asked = true;
+        half.asked_ms = world.now_ms();
+        half.at.set(world, None);
+        self.resumes.insert(opaque, message.body);
+    }
+
     fn take_check(&mut self, world: &mut World, check: &Received) {
         let seed = world.seed;
         let (record, _) = Record::parse(&check.body).unwrap();
@@ -111,7 +137,9 @@ impl Transactions {
         let settings = settings();
         half.checks += 1;
         assert!(
-            half.checks <= settings.transaction_check_max + world.crashes,
+            half.checks
+                <= (settings.transaction_check_max + world.crashes)
+                    * (1 + u32::from(half.resume_asked)),
             "seed {seed}: {body} was asked about {} times",
             half.checks
         );
@@ -148,7 +176,8 @@ impl Transactions {
                 let intervals = settings.transaction_check_max.saturating_sub(world.crashes);
                 let given_up_ms = settings.transaction_timeout_ms
                     + settings.transaction_check_interval_ms * i64::from(intervals);
-                let may = half.commits_asked + half.rollbacks_asked > 1
+                let may = half.resume_asked
+                    || half.commits_asked + half.rollbacks_asked > 1
                     || world.now_ms() - half.asked_ms >= given_up_ms;
                 assert!(
                     may,
@@ -167,6 +196,10 @@ impl Feature for Transactions {
     fn act(&mut self, world: &mut World) {
         if world.random.one_in(2) {
             self.send(world);
+            return;
+        }
+        if world.random.one_in(4) {
+            self.resume(world);
             return;
         }
         let known: Vec<&String> = self.halves.keys().collect();
@@ -198,6 +231,12 @@ impl Feature for Transactions {
             self.take_end(world, frame, &body, end);
             return true;
         }
+        if let Some(body) = self.resumes.remove(&frame.opaque) {
+            let done = world.done(frame);
+            let half = self.halves.get_mut(&body).unwrap();
+            half.resumed.set(world, done);
+            return true;
+        }
         false
     }
 
@@ -206,16 +245,19 @@ impl Feature for Transactions {
             half.stored.flushed();
             half.at.flushed();
             half.ended.flushed();
+            half.resumed.flushed();
         }
     }
 
     fn crashed(&mut self, _: &World) {
         self.sends.clear();
         self.ends.clear();
+        self.resumes.clear();
         for half in self.halves.values_mut() {
             half.stored.crashed();
             half.at.crashed();
             half.ended.crashed();
+            half.resumed.crashed();
         }
     }
 
@@ -239,10 +281,14 @@ impl Feature for Transactions {
             let delivered = delivered.remove(body).unwrap_or(0);
             let dead = dead.remove(body).unwrap_or(0);
             let is = format!("seed {seed}: {body}: delivered {delivered}, given up {dead}");
-            assert!(delivered + dead <= 1, "{is}");
+            // What was taken up again lies there still, and comes to another end.
+            let again = usize::from(half.resume_asked);
+            assert!(delivered <= 1 && delivered + dead <= 1 + again, "{is}");
             match half.ended.get() {
                 Some(End::Commit) => assert_eq!(delivered, 1, "{is}, was committed"),
-                Some(End::Rollback) => assert_eq!(delivered + dead, 0, "{is}, was rolled back"),
+                Some(End::Rollback) => {
+                    assert!(delivered + dead <= again, "{is}, was rolled back");
+                }
                 None => {}
             }
             assert!(
@@ -250,8 +296,12 @@ impl Feature for Transactions {
                 "{is}, nobody committed it"
             );
             assert!(
-                !half.stored.get() || half.rollbacks_asked > 0 || delivered + dead == 1,
+                !half.stored.get() || half.rollbacks_asked > 0 || delivered + dead >= 1,
                 "{is}: lost"
+            );
+            assert!(
+                !half.resumed.get() || half.rollbacks_asked > 0 || delivered + dead == 2,
+                "{is}: lost after it was taken up again"
             );
         }
         assert!(
