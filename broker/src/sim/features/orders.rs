@@ -289,7 +289,9 @@ impl Feature for Orders {
             response::POLLING_FULL,
             response::POLLING_TIMEOUT,
         ];
-        if nothing.contains(&frame.code) || !world.done(frame) {
+        // The handle of a pop that a crash has undone may name another one of the same moment.
+        let undone = world.crashes > 0 && frame.code == response::MESSAGE_ILLEGAL;
+        if undone || nothing.contains(&frame.code) || !world.done(frame) {
             return true;
         }
         match asked {
@@ -347,7 +349,11 @@ impl Feature for Orders {
             let stored = world.shard.stored(TOPIC, queue_id).len() as i64;
             // What was acknowledged just before a crash comes again, or does not.
             let next = self.queues.get(&queue_id).map_or(0, |queue| queue.high);
-            assert_eq!(next, stored, "seed {seed}: queue {queue_id} has a rest");
+            // A crash may have taken messages that were not on the disk, too.
+            assert!(
+                next == stored || !world.sync && next > stored,
+                "seed {seed}: queue {queue_id} has a rest: {next} of {stored}"
+            );
         }
     }
 }

@@ -218,6 +218,7 @@ impl Resets {
         if group == POPPERS {
             let queue = self.popped.entry(queue_id).or_default();
             queue.may_go_to(target);
+            queue.since_asked = true;
         }
         self.asked.insert(opaque, Asked::Commit);
         queue_id
@@ -431,9 +432,12 @@ impl Feature for Resets {
                 for (queue_id, target) in targets {
                     let queue = self.pulled.entry(queue_id).or_default();
                     if !queue.since_asked {
-                        queue.must_tell = Some(target);
-                        queue.may_tell.clear();
-                        queue.told.clear();
+                        // Before the new one is on the disk a crash may bring back the old one.
+                        queue.told.extend(queue.must_tell.replace(target));
+                        queue.told.append(&mut queue.may_tell);
+                        if world.sync {
+                            queue.told.clear();
+                        }
                     }
                 }
             }
