@@ -23,6 +23,7 @@ mod compatibility_tests;
 mod delay;
 pub mod filter;
 mod forbidden;
+mod found;
 pub mod group;
 mod heartbeat;
 mod held;
@@ -60,6 +61,7 @@ use client::Clients;
 use delay::Delays;
 use filter::Filter;
 use forbidden::Forbidden;
+use found::Found;
 use group::Groups;
 use held::HeldReplies;
 use hold::HeldPulls;
@@ -76,6 +78,7 @@ pub use turn::{Connection, Effect, Now, Output, Refusal, ReplyTo, Request, Turn}
 struct WaitingRead {
     connection: Connection,
     frame: Box<[u8]>,
+    found: Found,
 }
 
 /// One shard's broker.
@@ -99,6 +102,8 @@ pub struct Engine {
     delays: Delays,
     pops: Pops,
     waiting_reads: HashMap<ReadId, Vec<WaitingRead>>,
+    /// Of the request that is handled.
+    found: Found,
     filter_all: Rc<Filter>,
     /// The properties that every message that is sent gets.
     stamp: Rc<str>,
@@ -156,6 +161,7 @@ impl Engine {
             delays: Delays::new(&settings),
             pops: Pops::default(),
             waiting_reads: HashMap::new(),
+            found: Found::default(),
             filter_all: Rc::new(Filter::All),
             stamp: send::stamp(&settings.cluster_name).into(),
             sent: Rc::new(send::answer()),
@@ -218,6 +224,7 @@ impl Engine {
         bytes: &[u8],
     ) -> Result<(), FrameError> {
         let frame = Frame::parse(bytes)?;
+        self.found = Found::default();
         self.dispatch_frame(turn, connection, bytes, &frame, true);
         Ok(())
     }
@@ -336,6 +343,7 @@ impl Engine {
         self.delays.read_done(read);
         for waiting in self.waiting_reads.remove(&read).unwrap_or_default() {
             turn.out.let_go(waiting.connection, waiting.frame.len());
+            self.found = waiting.found;
             self.dispatch(turn, waiting.connection, &waiting.frame, true);
         }
         self.transactions_read(turn, read);
@@ -397,6 +405,7 @@ impl Engine {
         let waiting = WaitingRead {
             connection: req.to.connection,
             frame: req.bytes.into(),
+            found: std::mem::take(&mut self.found),
         };
         self.waiting_reads.entry(read).or_default().push(waiting);
     }

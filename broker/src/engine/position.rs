@@ -10,7 +10,7 @@ use corelane_wire::header::offset::{
 
 use super::Engine;
 use super::turn::{Refusal, ReplyTo, Request, Turn};
-use crate::log::{Boundary, QueueRef, ReadMiss};
+use crate::log::{Boundary, ReadMiss};
 
 impl Engine {
     /// QUERY_CONSUMER_OFFSET 14.
@@ -185,22 +185,6 @@ impl Engine {
             &[],
         );
         Ok(())
-    }
-
-    /// When the message at an offset was stored (the first message for `None`); nothing where there is no such message.
-    pub(super) fn store_time(
-        &mut self,
-        turn: &mut Turn<'_>,
-        queue: QueueRef,
-        offset: Option<i64>,
-    ) -> Result<Option<i64>, ReadMiss> {
-        let offset = offset.unwrap_or_else(|| turn.log.min_offset(queue));
-        if offset >= turn.log.max_offset(queue) || offset != turn.log.next_kept(queue, offset) {
-            return Ok(None);
-        }
-        self.entries.clear();
-        turn.log.entries(queue, offset, 1, &mut self.entries)?;
-        Ok(self.entries.first().map(|entry| entry.store_ms))
     }
 }
 

@@ -13,7 +13,7 @@ use super::Engine;
 use super::position::no_topic;
 use super::state::{RESETS, encode_offsets};
 use super::turn::{Refusal, Request, Turn};
-use crate::log::{Boundary, Position, QueueRef, ReadMiss};
+use crate::log::{Position, QueueRef, ReadMiss};
 
 impl Engine {
     /// INVOKE_BROKER_TO_RESET_OFFSET 222: of one queue to an offset, or of one or all queues to a time.
@@ -64,10 +64,7 @@ impl Engine {
                     ));
                 }
                 None if header.timestamp < 0 => max,
-                None => match turn
-                    .log
-                    .offset_by_time(*queue, header.timestamp, Boundary::Lower)
-                {
+                None => match self.first_stored_from(turn, *queue, header.timestamp) {
                     Ok(offset) => offset,
                     Err(ReadMiss::Wanted(read)) => {
                         self.retry_after_read(turn, read, req);

@@ -17,6 +17,9 @@ use crate::engine::settings::Settings;
 use crate::engine::{Connection, Effect, Engine, Now, Output, Turn};
 use crate::log::{LogOptions, OpenReport, ReadMiss, Slice};
 
+/// What one moment may take at most, in operations of the disk and turns of the engine.
+const MAX_STEPS: usize = 100_000;
+
 /// An answer, or a request of the broker's own, that a client received.
 #[derive(Debug, Clone)]
 pub struct Received {
@@ -309,18 +312,32 @@ impl SimShard {
 
     /// Goes on until nothing is under way, or the disk crashes.
     pub fn settle(&mut self) {
-        while self.step() {}
+        let mut steps = 0;
+        while self.step() {
+            steps += 1;
+            assert!(steps < MAX_STEPS, "the shard finds no rest");
+        }
+    }
+
+    /// When the log wants to write what it has gathered.
+    fn flush_deadline_mono_ms(&self) -> Option<i64> {
+        let (_, host) = self.running.as_ref()?;
+        let wall_ms = host.log.flush_deadline_ms()?;
+        Some(wall_ms - self.now.wall_ms + self.now.mono_ms)
     }
 
     /// Lets time pass, doing what is due when it is due.
     pub fn advance(&mut self, ms: i64) {
         let end = self.now.mono_ms + ms;
+        // What is under way takes no time, unless the disk is slow.
+        self.settle();
         while self.now.mono_ms < end && self.running.is_some() && !self.disk.has_crashed() {
             let due = self
                 .turn(|engine, _| engine.deadline_mono_ms())
                 .unwrap_or(end);
             let ready = self.disk.next_ready_ms().unwrap_or(end);
-            let to = due.min(ready).clamp(self.now.mono_ms + 1, end);
+            let flush = self.flush_deadline_mono_ms().unwrap_or(end);
+            let to = due.min(ready).min(flush).clamp(self.now.mono_ms + 1, end);
             self.now.wall_ms += to - self.now.mono_ms;
             self.now.mono_ms = to;
             self.turn(|engine, turn| engine.on_time(turn));

@@ -5,6 +5,7 @@ use super::shard::{SimShard, settings};
 use super::{Faults, LogHost, SimDisk};
 use crate::log::{AppendError, FlushMode, LogOptions};
 use corelane_wire::FrameWriter;
+use corelane_wire::body::ResetOffsetBody;
 use corelane_wire::code::{request, response};
 
 fn slow(least_ms: i64, most_ms: i64) -> Faults {
@@ -189,4 +190,41 @@ fn a_clock_that_goes_back_retires_nothing_and_stops_nothing() {
     assert_eq!(host.log.max_offset(queue), 240);
     let newest = host.log.max_position();
     assert!(read(&mut host, newest - 4096 + 64).is_ok());
+}
+
+/// A reset looks into the index of every queue. It ends also where the log keeps one page of it in memory.
+#[test]
+fn a_reset_of_many_queues_ends_with_a_small_cache() {
+    let options = LogOptions {
+        first_segment_bytes: 65_536,
+        segment_bytes: 65_536,
+        buffer_bytes: 16_384,
+        tail_cache_bytes: 0,
+        read_cache_bytes: 0,
+        max_group_bytes: 16_384,
+        max_record_bytes: 20_000,
+        max_unflushed_bytes: 65_536,
+        ..LogOptions::default()
+    };
+    let mut shard = SimShard::new(3, settings(), options);
+    let client = shard.connect();
+    let body = ".".repeat(4_000);
+    for number in 0..100 {
+        shard.send(client, "t", number % 4, &body, &[]);
+        shard.advance(1_000);
+    }
+    shard.receive(client);
+    let fields = |fields: &mut FrameWriter<'_>| {
+        fields.field("group", "DEFAULT_CONSUMER");
+        fields.field("topic", "t");
+        fields.int_field("timestamp", 1_700_000_050_000);
+        fields.field("isForce", "true");
+    };
+    let answer = shard.call(client, request::INVOKE_BROKER_TO_RESET_OFFSET, fields, &[]);
+    let answer = answer.unwrap();
+    let body = ResetOffsetBody::from_json(&answer.body).unwrap();
+    let offsets = body.offset_table.iter().filter(|(_, offset)| **offset > 0);
+    let mut offsets: Vec<i64> = offsets.map(|(_, offset)| *offset).collect();
+    offsets.sort_unstable();
+    assert_eq!(offsets, [12, 12, 13, 13]);
 }

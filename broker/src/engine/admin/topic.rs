@@ -160,6 +160,9 @@ impl Engine {
             .filter_map(|queue_id| turn.log.find_queue(&topic, queue_id))
             .collect();
         let groups: Vec<String> = self.offsets.groups(&topic).map(str::to_owned).collect();
+        if self.topics.get(&topic).is_some() {
+            self.delete_retry_topics(turn, &topic, &groups)?;
+        }
         let Some(end) = self.delete_topic(turn, &topic)? else {
             let end = turn.log.max_position();
             self.answer_when_durable(turn, req.to, end, 0);
@@ -168,7 +171,7 @@ impl Engine {
         for queue in queues {
             self.wake_all_of(turn, queue);
         }
-        self.after_topic_is_gone(turn, &topic, &groups);
+        self.end_pops_of(turn, &topic);
         turn.out.effect(Effect::Register {
             version: self.topics.version(),
         });

@@ -307,6 +307,11 @@ impl Checkpoints {
         !self.dirty.is_empty() || !self.dirty_orders.is_empty()
     }
 
+    /// Whether anything of a queue is to be journalled.
+    pub fn is_dirty_in(&self, key: &QueueKey) -> bool {
+        self.dirty.contains_key(key) || self.dirty_orders.contains(key)
+    }
+
     /// The next queue with acknowledgements to be journalled, and those.
     pub fn take_dirty(&mut self) -> Option<(QueueKey, BTreeMap<CheckpointId, u32>)> {
         self.dirty.pop_first()

@@ -178,8 +178,10 @@ impl Engine {
         topic: &str,
         queue_id: i32,
     ) -> Result<(), Refusal> {
-        if self.pops.table.queue(group, topic, queue_id).is_some() {
-            let key = QueueKey::new(group, topic, queue_id);
+        let key = QueueKey::new(group, topic, queue_id);
+        // Acknowledgements that are journalled after the reset would undo it in the next start.
+        let waits = self.pops.table.is_dirty_in(&key);
+        if waits || self.pops.table.queue(group, topic, queue_id).is_some() {
             let mut payload = Vec::new();
             push_key(&mut payload, &key);
             turn.log.append_state(RESET, &payload)?;

@@ -517,22 +517,20 @@ impl Engine {
         self.journal_acks(turn, false);
     }
 
-    /// A topic is no more: answers the pops that wait for it, and removes what groups would pop of it again.
-    pub(super) fn after_topic_is_gone(
+    /// A topic will be deleted: removes what groups would pop of it again. Goes first, or a crash between the two would leave
+    /// old messages to a topic that is made anew.
+    pub(super) fn delete_retry_topics(
         &mut self,
         turn: &mut Turn<'_>,
         topic: &str,
         groups: &[String],
-    ) {
-        for group in groups {
-            let retry = retry_topic(group, topic);
-            if !topic.starts_with(name::RETRY_PREFIX)
-                && let Err(refusal) = self.delete_topic(turn, &retry)
-            {
-                tracing::warn!(topic = retry, %refusal.remark, "the retry topic stays behind");
+    ) -> Result<(), Refusal> {
+        if !topic.starts_with(name::RETRY_PREFIX) {
+            for group in groups {
+                self.delete_topic(turn, &retry_topic(group, topic))?;
             }
         }
-        self.end_pops_of(turn, topic);
+        Ok(())
     }
 }
 

@@ -286,7 +286,7 @@ impl Engine {
     }
 
     /// Answers what waits for a topic, because the topic is gone.
-    pub(super) fn end_pops_of(&mut self, turn: &mut Turn<'_>, topic: &str) {
+    pub(in crate::engine) fn end_pops_of(&mut self, turn: &mut Turn<'_>, topic: &str) {
         let points = self
             .pops
             .waiting

@@ -23,12 +23,12 @@ impl Feature for Locks {
         // One queue more than there is: that one is nobody's.
         let wanted: Vec<i32> = (0..=QUEUES).filter(|_| world.random.one_in(2)).collect();
         let queue = |queue_id: &i32| MessageQueue {
-            topic: retries::TOPIC.to_owned(),
+            topic: retries::TOPICS[0].to_owned(),
             broker_name: "broker-a".to_owned(),
             queue_id: *queue_id,
         };
         let body = LockBatchRequestBody {
-            consumer_group: retries::GROUP.to_owned(),
+            consumer_group: retries::GROUPS[0].to_owned(),
             client_id: client_id.to_owned(),
             only_this_broker: false,
             mq_set: wanted.iter().map(queue).collect(),
@@ -69,7 +69,7 @@ impl Feature for Locks {
         true
     }
 
-    fn crashed(&mut self) {
+    fn crashed(&mut self, _: &World) {
         self.held.clear();
         self.asked.clear();
     }

@@ -1,11 +1,16 @@
 //! Everything that a broker remembers for its clients, on one shard with crashes: transactions, pops, retries by send back,
-//! timers with recall, locks. Each has a model of its own that knows what may be delivered, when, and how often.
+//! timers with recall, locks, orderly pops, offsets set by hand, deleted topics. Each has a model of its own that knows what may be delivered, when, and how often.
 //!
 //! The clients of a run never wait: a request is asked, and its answer is taken when it comes. So a crash meets any number
 //! of requests on their way, and each model knows what is promised, what may be, and what must not be.
 
+mod deletes;
+mod handle;
+mod kept;
 mod locks;
+mod orders;
 mod pops;
+mod resets;
 mod retries;
 mod timers;
 mod transactions;
@@ -35,6 +40,8 @@ struct World {
     client: Connection,
     crashes: u32,
     serial: u64,
+    /// What is acknowledged is on the disk.
+    sync: bool,
 }
 
 impl World {
@@ -95,7 +102,7 @@ trait Feature {
     /// All that was appended is on the disk.
     fn flushed(&mut self, _: &World) {}
     /// The shard died: what was under way may have been done or not.
-    fn crashed(&mut self);
+    fn crashed(&mut self, world: &World);
     /// A moment of the end, in which everything that waits comes to its end; called until all has had its time.
     fn finish(&mut self, _: &mut World) {}
     /// Looks at what was delivered.
@@ -104,7 +111,7 @@ trait Feature {
 
 struct Run {
     world: World,
-    features: [Box<dyn Feature>; 5],
+    features: Vec<Box<dyn Feature>>,
     heartbeat_mono_ms: i64,
 }
 
@@ -112,11 +119,12 @@ impl Run {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let mut options = small_options(&mut random);
-        options.flush = FlushMode::Sync;
+        let sync = options.flush == FlushMode::Sync;
         // What retention takes is the log's own test.
         (options.retention_bytes, options.retention_ms) = (u64::MAX, i64::MAX);
         let settings = Settings {
             broker_name: "broker-a".to_owned(),
+            sync_flush: sync,
             ..settings()
         };
         let mut shard = SimShard::new(seed, settings, options);
@@ -128,40 +136,60 @@ impl Run {
             client,
             crashes: 0,
             serial: 0,
+            sync,
         };
         let mut run = Self {
             world,
-            features: [
+            features: vec![
                 Box::new(transactions::Transactions::default()),
                 Box::new(pops::Pops::default()),
-                Box::new(retries::Retries::default()),
+                Box::new(retries::Retries::new(0)),
+                Box::new(retries::Retries::new(1)),
+                Box::new(retries::Retries::new(2)),
                 Box::new(timers::Timers::default()),
                 Box::new(locks::Locks::default()),
+                Box::new(orders::Orders::default()),
+                Box::new(resets::Resets::default()),
+                Box::new(deletes::Deletes::default()),
             ],
             heartbeat_mono_ms: 0,
         };
-        for topic in [
+        let topics = [
             transactions::TOPIC,
             pops::TOPIC,
-            retries::TOPIC,
             timers::TOPIC,
-        ] {
+            orders::TOPIC,
+            resets::TOPIC,
+            deletes::TOPIC,
+        ];
+        for topic in topics.into_iter().chain(retries::TOPICS) {
             run.make_topic(topic);
         }
-        run.make_group(pops::GROUP, pops::MAX_RETRIES);
-        run.make_group(retries::GROUP, retries::MAX_RETRIES);
+        let group = |name: &str, retry_max_times| SubscriptionGroupConfig {
+            group_name: name.to_owned(),
+            retry_max_times,
+            ..SubscriptionGroupConfig::default()
+        };
+        let groups = [
+            group(pops::GROUP, pops::MAX_RETRIES),
+            group(resets::POPPERS, resets::MAX_RETRIES),
+            group(resets::PULLERS, resets::MAX_RETRIES),
+        ];
+        for group in retries::groups().iter().chain(&groups) {
+            let code = request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP;
+            run.call(code, &[], &group.to_json());
+        }
         run.introduce();
         run
     }
 
+    /// Asks, and waits until that is done and on the disk.
     fn call(&mut self, code: i32, fields: &[(&str, &str)], body: &[u8]) {
         let world = &mut self.world;
-        let write = |out: &mut FrameWriter<'_>| {
-            for (name, value) in fields {
-                out.field(name, value);
-            }
-        };
-        let answer = world.shard.call(world.client, code, write, body);
+        let opaque = world.ask(code, fields, body);
+        world.shard.advance(100);
+        let frames = world.shard.receive(world.client);
+        let answer = frames.iter().find(|frame| frame.opaque == opaque);
         assert_eq!(
             answer.map(|answer| answer.code),
             Some(response::SUCCESS),
@@ -183,16 +211,6 @@ impl Run {
             ("order", "false"),
         ];
         self.call(request::UPDATE_AND_CREATE_TOPIC, &fields, &[]);
-    }
-
-    fn make_group(&mut self, group: &str, retry_max_times: i32) {
-        let config = SubscriptionGroupConfig {
-            group_name: group.to_owned(),
-            retry_max_times,
-            ..SubscriptionGroupConfig::default()
-        };
-        let code = request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP;
-        self.call(code, &[], &config.to_json());
     }
 
     /// The client is there still; the broker would close its connection.
@@ -273,7 +291,7 @@ impl Run {
         }
         self.world.shard.disk.crash_after(None);
         for feature in &mut self.features {
-            feature.crashed();
+            feature.crashed(&self.world);
         }
         self.world.client = self.world.shard.connect();
         self.introduce();
@@ -306,7 +324,7 @@ fn run(seed: u64) -> u64 {
         if crashes && run.world.random.one_in(2) {
             run.crash_within(500);
         }
-        let turns = 80 + run.world.random.below(200);
+        let turns = 120 + run.world.random.below(300);
         run.work(turns);
         if crashes {
             run.crash();

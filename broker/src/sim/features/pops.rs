@@ -6,25 +6,25 @@ use std::collections::{BTreeMap, HashMap};
 use corelane_wire::code::{request, response};
 use corelane_wire::record::Record;
 
+use super::handle::{Handle, Place};
+use super::kept::Kept;
 use super::{Feature, Received, World};
 
 pub const TOPIC: &str = "popped";
 pub const GROUP: &str = "poppers";
 pub const MAX_RETRIES: i32 = 2;
-const RETRY: &str = "%RETRY%poppers_popped";
 const DEAD: &str = "%DLQ%poppers";
 /// Acknowledgements are gathered for so long before they are journalled.
-const JOURNALLED_MS: i64 = 300;
-
-/// A stored copy of a message: whether it lies in the retry topic, its queue and its offset.
-type Place = (bool, i32, i64);
+pub const JOURNALLED_MS: i64 = 300;
 
 /// A copy that was popped.
 struct Copy {
     body: String,
-    handle: String,
+    handle: Handle,
     /// Nobody gets it before, unless a crash makes the pop forgotten.
     due_ms: i64,
+    /// It is on the disk.
+    stored: bool,
     /// The pop is on the disk.
     durable: bool,
     pops: usize,
@@ -38,7 +38,7 @@ struct Copy {
 
 #[derive(Default)]
 struct Message {
-    stored: bool,
+    stored: Kept<bool>,
     /// Copies that were popped, by the number of failures.
     copies: BTreeMap<i32, usize>,
     /// Some copy was acknowledged, in time or not.
@@ -47,8 +47,11 @@ struct Message {
 
 enum Asked {
     Send(String),
-    Pop { invisible_ms: i64 },
-    Ack { place: Place, in_time: bool },
+    Pop {
+        invisible_ms: i64,
+    },
+    /// Whether each is acknowledged in time.
+    Acks(Vec<(Place, bool)>),
     Change(Place),
 }
 
@@ -57,16 +60,6 @@ pub struct Pops {
     messages: BTreeMap<String, Message>,
     copies: BTreeMap<Place, Copy>,
     asked: HashMap<i32, Asked>,
-}
-
-/// `0 queue` is of the topic, `1 queue` of its retry topic; what belongs to it follows.
-fn list(answer: &Received, name: &str, key: &str) -> String {
-    let text = answer.fields.get(name).map_or("", String::as_str);
-    let found = text
-        .split(';')
-        .filter_map(|list| list.rsplit_once(' '))
-        .find(|(of, _)| *of == key);
-    found.unwrap().1.to_owned()
 }
 
 impl Pops {
@@ -89,67 +82,84 @@ impl Pops {
         self.asked.insert(opaque, Asked::Pop { invisible_ms });
     }
 
-    /// Acknowledges a copy, or changes how long it is invisible.
-    fn answer_for(&mut self, world: &mut World, changes: bool) {
-        let now_ms = world.now_ms();
-        let open = |copy: &Copy| {
-            let late = now_ms >= copy.due_ms;
-            !copy.busy && copy.acked_ms.is_none() && (!changes || !late)
-        };
-        let mut open: Vec<_> = self
+    /// Copies about which something can be asked.
+    fn open(&self) -> impl Iterator<Item = Place> {
+        let open = self
             .copies
-            .iter_mut()
-            .filter(|(_, copy)| open(copy))
+            .iter()
+            .filter(|(_, copy)| !copy.busy && copy.acked_ms.is_none());
+        open.map(|(place, _)| *place)
+    }
+
+    /// Acknowledges one copy, or several with one request; with `late` also such as come again already.
+    fn acknowledge(&mut self, world: &mut World, late: bool) {
+        let now_ms = world.now_ms();
+        let open = self.open();
+        let mut open: Vec<Place> = open
+            .filter(|place| late || now_ms < self.copies[place].due_ms)
             .collect();
         if open.is_empty() {
             return;
         }
-        let (place, copy) = open.swap_remove(world.random.below(open.len()));
-        let (queue_id, offset) = (place.1.to_string(), place.2.to_string());
-        let invisible_ms = (500 + world.random.below(10_000)).to_string();
-        let mut fields = vec![
-            ("consumerGroup", GROUP),
-            ("topic", if place.0 { RETRY } else { TOPIC }),
-            ("queueId", &*queue_id),
-            ("extraInfo", &copy.handle),
-            ("offset", &offset),
-        ];
-        let (code, asked) = if changes {
-            fields.push(("invisibleTime", &invisible_ms));
-            (request::CHANGE_MESSAGE_INVISIBLETIME, Asked::Change(*place))
-        } else {
-            let in_time = now_ms < copy.due_ms;
-            let place = *place;
-            (request::ACK_MESSAGE, Asked::Ack { place, in_time })
-        };
-        copy.busy = true;
-        if !changes && let Some(message) = self.messages.get_mut(&copy.body) {
-            message.acked = true;
+        let at = world.random.below(open.len());
+        match world.random.below(3) {
+            0 => {
+                let one_in = 1 + world.random.below(4);
+                open.retain(|_| world.random.one_in(one_in));
+            }
+            _ => open = vec![open[at]],
         }
-        let opaque = world.ask(code, &fields, &[]);
-        self.asked.insert(opaque, asked);
+        let (mut handles, mut acks) = (Vec::new(), Vec::new());
+        for place in open {
+            let copy = self.copies.get_mut(&place).unwrap();
+            copy.busy = true;
+            if let Some(message) = self.messages.get_mut(&copy.body) {
+                message.acked = true;
+            }
+            handles.push(copy.handle.clone());
+            acks.push((place, now_ms < copy.due_ms));
+        }
+        let opaque = match &*handles {
+            [] => return,
+            [handle] => ask_about(world, request::ACK_MESSAGE, handle, &[]),
+            several => {
+                let body = Handle::batch(several, GROUP, TOPIC);
+                world.ask(request::BATCH_ACK_MESSAGE, &[], &body)
+            }
+        };
+        self.asked.insert(opaque, Asked::Acks(acks));
+    }
+
+    /// Changes how long a copy is invisible.
+    fn change(&mut self, world: &mut World) {
+        let now_ms = world.now_ms();
+        let open = self.open();
+        let open: Vec<Place> = open
+            .filter(|place| now_ms < self.copies[place].due_ms)
+            .collect();
+        if open.is_empty() {
+            return;
+        }
+        let place = open[world.random.below(open.len())];
+        let copy = self.copies.get_mut(&place).unwrap();
+        copy.busy = true;
+        let invisible_ms = (500 + world.random.below(10_000)).to_string();
+        let more = [("invisibleTime", &*invisible_ms)];
+        let code = request::CHANGE_MESSAGE_INVISIBLETIME;
+        let opaque = ask_about(world, code, &copy.handle, &more);
+        self.asked.insert(opaque, Asked::Change(place));
     }
 
     fn take_pop(&mut self, world: &World, answer: &Received, invisible_ms: i64) {
         let seed = world.seed;
-        let field = |name: &str| answer.fields[name].as_str();
-        let pop_ms: i64 = field("popTime").parse().unwrap();
+        let pop_ms: i64 = answer.fields["popTime"].parse().unwrap();
         let mut rest = answer.body.as_slice();
         while !rest.is_empty() {
             let (record, next) = Record::parse(rest).unwrap();
             rest = next;
             assert_eq!((record.topic(), record.check_body_crc()), (TOPIC, true));
-            let own = record.properties().get("POP_CK");
-            let own = own.map(|handle| handle.to_str().into_owned());
-            let place = (own.is_some(), record.queue_id(), record.queue_offset());
-            let handle = own.unwrap_or_else(|| {
-                let start = list(answer, "startOffsetInfo", &format!("0 {}", place.1));
-                let (invisible, revive) = (field("invisibleTime"), field("reviveQid"));
-                format!(
-                    "{start} {pop_ms} {invisible} {revive} 0 broker-a {} {}",
-                    place.1, place.2
-                )
-            });
+            let handle = Handle::of(answer, &record);
+            let place = handle.place;
             let body = String::from_utf8_lossy(record.body()).into_owned();
             let failures = record.reconsume_times();
             let is = format!("seed {seed}: {place:?} of {body}");
@@ -163,8 +173,9 @@ impl Pops {
                 *message.copies.entry(failures).or_default() += 1;
                 Copy {
                     body: body.clone(),
-                    handle: String::new(),
+                    handle: handle.clone(),
                     due_ms: 0,
+                    stored: false,
                     durable: false,
                     pops: 0,
                     busy: false,
@@ -192,15 +203,24 @@ impl Pops {
 
     fn take_change(&mut self, answer: &Received, place: Place) {
         let copy = self.copies.get_mut(&place).unwrap();
-        let field = |name: &str| answer.fields[name].as_str();
-        let (pop, invisible) = (field("popTime"), field("invisibleTime"));
-        let due_ms = pop.parse::<i64>().unwrap() + invisible.parse::<i64>().unwrap();
-        let kind = i32::from(place.0);
-        let (revive, queue_id, offset) = (field("reviveQid"), place.1, place.2);
-        copy.handle =
-            format!("{offset} {pop} {invisible} {revive} {kind} broker-a {queue_id} {offset}");
-        (copy.due_ms, copy.durable) = (due_ms, false);
+        copy.handle = copy.handle.changed(answer);
+        (copy.due_ms, copy.durable) = (copy.handle.due_ms(), false);
     }
+}
+
+/// Asks something about one copy.
+fn ask_about(world: &mut World, code: i32, handle: &Handle, more: &[(&str, &str)]) -> i32 {
+    let (text, queue_id) = (handle.to_string(), handle.place.1.to_string());
+    let (topic, offset) = (handle.topic(GROUP, TOPIC), handle.place.2.to_string());
+    let mut fields = vec![
+        ("consumerGroup", GROUP),
+        ("topic", &*topic),
+        ("queueId", &queue_id),
+        ("extraInfo", &text),
+        ("offset", &offset),
+    ];
+    fields.extend(more);
+    world.ask(code, &fields, &[])
 }
 
 impl Feature for Pops {
@@ -213,8 +233,8 @@ impl Feature for Pops {
                 self.asked.insert(opaque, Asked::Send(body));
             }
             2..5 => self.pop(world),
-            5 | 6 => self.answer_for(world, false),
-            _ => self.answer_for(world, true),
+            5 | 6 => self.acknowledge(world, true),
+            _ => self.change(world),
         }
     }
 
@@ -223,7 +243,7 @@ impl Feature for Pops {
             None => return false,
             Some(Asked::Send(body)) => {
                 let message = self.messages.get_mut(&body).unwrap();
-                message.stored = world.done(frame);
+                message.stored.set(world, world.done(frame));
             }
             Some(Asked::Pop { invisible_ms }) => {
                 let nothing = [
@@ -235,13 +255,15 @@ impl Feature for Pops {
                     self.take_pop(world, frame, invisible_ms);
                 }
             }
-            Some(Asked::Ack { place, in_time }) => {
+            Some(Asked::Acks(acks)) => {
                 let done = world.done(frame);
                 let now_ms = world.now_ms();
-                let copy = self.copies.get_mut(&place).unwrap();
-                copy.busy = false;
-                if done && in_time {
-                    copy.acked_ms = Some(now_ms);
+                for (place, in_time) in acks {
+                    let copy = self.copies.get_mut(&place).unwrap();
+                    copy.busy = false;
+                    if done && in_time {
+                        copy.acked_ms = Some(now_ms);
+                    }
                 }
             }
             Some(Asked::Change(place)) => {
@@ -256,16 +278,24 @@ impl Feature for Pops {
 
     fn flushed(&mut self, world: &World) {
         let now_ms = world.now_ms();
+        for message in self.messages.values_mut() {
+            message.stored.flushed();
+        }
         for copy in self.copies.values_mut() {
-            copy.durable = true;
+            (copy.stored, copy.durable) = (true, true);
             copy.done |= copy
                 .acked_ms
                 .is_some_and(|acked_ms| now_ms >= acked_ms + JOURNALLED_MS);
         }
     }
 
-    fn crashed(&mut self) {
+    fn crashed(&mut self, world: &World) {
         self.asked.clear();
+        for message in self.messages.values_mut() {
+            message.stored.crashed();
+        }
+        // What is not on the disk is gone, and others may come to its place.
+        self.copies.retain(|_, copy| world.sync || copy.stored);
         for copy in self.copies.values_mut() {
             copy.busy = false;
             if !copy.durable {
@@ -281,7 +311,7 @@ impl Feature for Pops {
         self.pop(world);
         self.pop(world);
         if world.random.one_in(3) {
-            self.answer_for(world, false);
+            self.acknowledge(world, false);
         }
     }
 
@@ -298,7 +328,10 @@ impl Feature for Pops {
                 message.acked
             );
             assert!(dead <= world.copies(), "{is}");
-            assert!(!message.stored || message.acked || dead > 0, "{is}: lost");
+            assert!(
+                !message.stored.get() || message.acked || dead > 0,
+                "{is}: lost"
+            );
             // A crash may take the answer to a pop with it: that was a failure that nobody saw.
             let seen = message.copies.len() + world.crashes as usize;
             assert!(

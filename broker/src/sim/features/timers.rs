@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use corelane_wire::code::request;
 
+use super::kept::Kept;
 use super::{Feature, QUEUES, Received, World};
 
 pub const TOPIC: &str = "timed";
@@ -13,10 +14,10 @@ const LATE_MS: i64 = 2_000;
 #[derive(Default)]
 struct Timer {
     due_ms: i64,
-    stored: bool,
+    stored: Kept<bool>,
     handle: Option<String>,
     recall_asked: bool,
-    recalled: bool,
+    recalled: Kept<bool>,
 }
 
 enum Asked {
@@ -81,20 +82,34 @@ impl Feature for Timers {
             None => return false,
             Some(Asked::Send(body)) => {
                 let timer = self.timers.get_mut(&body).unwrap();
-                timer.stored = world.done(frame);
+                let done = world.done(frame);
+                timer.stored.set(world, done);
                 timer.handle = frame.fields.get("recallHandle").cloned();
-                assert_eq!(timer.handle.is_some(), timer.stored, "seed {}", world.seed);
+                assert_eq!(timer.handle.is_some(), done, "seed {}", world.seed);
             }
             Some(Asked::Recall(body)) => {
                 let timer = self.timers.get_mut(&body).unwrap();
-                timer.recalled |= world.done(frame);
+                if world.done(frame) {
+                    timer.recalled.set(world, true);
+                }
             }
         }
         true
     }
 
-    fn crashed(&mut self) {
+    fn flushed(&mut self, _: &World) {
+        for timer in self.timers.values_mut() {
+            timer.stored.flushed();
+            timer.recalled.flushed();
+        }
+    }
+
+    fn crashed(&mut self, _: &World) {
         self.asked.clear();
+        for timer in self.timers.values_mut() {
+            timer.stored.crashed();
+            timer.recalled.crashed();
+        }
     }
 
     fn check(&mut self, world: &mut World) {
@@ -117,9 +132,9 @@ impl Feature for Timers {
         for (body, timer) in &self.timers {
             let times = found.get(body).copied().unwrap_or(0);
             assert!(times <= 1, "seed {seed}: {body} came {times} times");
-            if timer.recalled {
+            if *timer.recalled.get() {
                 assert_eq!(times, 0, "seed {seed}: {body} was recalled and came");
-            } else if timer.stored && !timer.recall_asked {
+            } else if *timer.stored.get() && !timer.recall_asked {
                 assert_eq!(times, 1, "seed {seed}: {body} was lost");
             }
         }

@@ -7,6 +7,7 @@ use corelane_wire::code::{request, response, sys_flag};
 use corelane_wire::message_id::OffsetId;
 use corelane_wire::record::Record;
 
+use super::kept::Kept;
 use super::{Feature, QUEUES, Received, World};
 use crate::sim::shard::settings;
 
@@ -24,13 +25,16 @@ enum End {
 struct Half {
     asked_ms: i64,
     immunity_ms: i64,
-    stored: bool,
+    stored: Kept<bool>,
     /// Where it is: its offset in the half queue and its position.
-    at: Option<(String, String)>,
+    at: Kept<Option<(String, String)>>,
     commits_asked: u32,
     rollbacks_asked: u32,
-    ended: Option<End>,
+    ended: Kept<Option<End>>,
     checks: u32,
+    /// It was given up, and somebody had it taken up again.
+    resume_asked: bool,
+    resumed: Kept<bool>,
 }
 
 #[derive(Default)]
@@ -38,6 +42,7 @@ pub struct Transactions {
     halves: BTreeMap<String, Half>,
     sends: HashMap<i32, String>,
     ends: HashMap<i32, (String, End)>,
+    resumes: HashMap<i32, String>,
     /// Nobody knows any more how a transaction ends.
     silent: bool,
 }
@@ -71,7 +76,7 @@ impl Transactions {
         let Some(half) = self.halves.get_mut(body) else {
             return;
         };
-        let Some((offset, position)) = half.at.clone() else {
+        let Some((offset, position)) = half.at.get().clone() else {
             return;
         };
         let end = match world.random.below(4) {
@@ -102,6 +107,28 @@ impl Transactions {
             .insert(opaque, (body.to_owned(), end.unwrap_or(End::Rollback)));
     }
 
+    /// Has a message that was given up taken up again, once.
+    fn resume(&mut self, world: &mut World) {
+        let dead = world.shard.stored(DEAD, 0);
+        let fresh = dead
+            .into_iter()
+            .find(|message| !self.halves[&message.body].resume_asked);
+        let Some(message) = fresh else {
+            return;
+        };
+        let id = OffsetId {
+            store_host: settings().store_host.into(),
+            offset: message.position,
+        };
+        let fields = [("topic", DEAD), ("msgId", &*id.encode())];
+        let opaque = world.ask(request::RESUME_CHECK_HALF_MESSAGE, &fields, &[]);
+        let half = self.halves.get_mut(&message.body).unwrap();
+        half.resume_asked = true;
+        half.asked_ms = world.now_ms();
+        half.at.set(world, None);
+        self.resumes.insert(opaque, message.body);
+    }
+
     fn take_check(&mut self, world: &mut World, check: &Received) {
         let seed = world.seed;
         let (record, _) = Record::parse(&check.body).unwrap();
@@ -110,12 +137,15 @@ impl Transactions {
         let settings = settings();
         half.checks += 1;
         assert!(
-            half.checks <= settings.transaction_check_max + world.crashes,
+            half.checks
+                <= (settings.transaction_check_max + world.crashes)
+                    * (1 + u32::from(half.resume_asked)),
             "seed {seed}: {body} was asked about {} times",
             half.checks
         );
         assert_eq!(
-            half.ended, None,
+            *half.ended.get(),
+            None,
             "seed {seed}: {body} was asked about after its end"
         );
         let from_ms = half.asked_ms + settings.transaction_timeout_ms.max(half.immunity_ms);
@@ -124,7 +154,8 @@ impl Transactions {
             "seed {seed}: {body} was asked about too early"
         );
         let field = |name: &str| check.fields[name].clone();
-        half.at = Some((field("tranStateTableOffset"), field("commitLogOffset")));
+        let at = (field("tranStateTableOffset"), field("commitLogOffset"));
+        half.at.set(world, Some(at));
         if !self.silent && world.random.one_in(2) {
             self.end(world, &body, true);
         }
@@ -135,8 +166,9 @@ impl Transactions {
         let half = self.halves.get_mut(body).unwrap();
         match answer.code {
             response::SUCCESS => {
-                assert_eq!(half.ended, None, "seed {seed}: {body} ended twice");
-                half.ended = Some(end);
+                let ended = *half.ended.get();
+                assert_eq!(ended, None, "seed {seed}: {body} ended twice");
+                half.ended.set(world, Some(end));
             }
             response::SYSTEM_ERROR => {
                 let settings = settings();
@@ -144,7 +176,8 @@ impl Transactions {
                 let intervals = settings.transaction_check_max.saturating_sub(world.crashes);
                 let given_up_ms = settings.transaction_timeout_ms
                     + settings.transaction_check_interval_ms * i64::from(intervals);
-                let may = half.commits_asked + half.rollbacks_asked > 1
+                let may = half.resume_asked
+                    || half.commits_asked + half.rollbacks_asked > 1
                     || world.now_ms() - half.asked_ms >= given_up_ms;
                 assert!(
                     may,
@@ -165,6 +198,10 @@ impl Feature for Transactions {
             self.send(world);
             return;
         }
+        if world.random.one_in(4) {
+            self.resume(world);
+            return;
+        }
         let known: Vec<&String> = self.halves.keys().collect();
         if !known.is_empty() {
             let body = known[world.random.below(known.len())].clone();
@@ -183,9 +220,10 @@ impl Feature for Transactions {
         if let Some(body) = self.sends.remove(&frame.opaque) {
             if world.done(frame) {
                 let half = self.halves.get_mut(&body).unwrap();
-                half.stored = true;
+                half.stored.set(world, true);
                 let id = OffsetId::parse(&frame.fields["msgId"]).unwrap();
-                half.at = Some((frame.fields["queueOffset"].clone(), id.offset.to_string()));
+                let at = (frame.fields["queueOffset"].clone(), id.offset.to_string());
+                half.at.set(world, Some(at));
             }
             return true;
         }
@@ -193,12 +231,34 @@ impl Feature for Transactions {
             self.take_end(world, frame, &body, end);
             return true;
         }
+        if let Some(body) = self.resumes.remove(&frame.opaque) {
+            let done = world.done(frame);
+            let half = self.halves.get_mut(&body).unwrap();
+            half.resumed.set(world, done);
+            return true;
+        }
         false
     }
 
-    fn crashed(&mut self) {
+    fn flushed(&mut self, _: &World) {
+        for half in self.halves.values_mut() {
+            half.stored.flushed();
+            half.at.flushed();
+            half.ended.flushed();
+            half.resumed.flushed();
+        }
+    }
+
+    fn crashed(&mut self, _: &World) {
         self.sends.clear();
         self.ends.clear();
+        self.resumes.clear();
+        for half in self.halves.values_mut() {
+            half.stored.crashed();
+            half.at.crashed();
+            half.ended.crashed();
+            half.resumed.crashed();
+        }
     }
 
     fn finish(&mut self, _: &mut World) {
@@ -221,10 +281,14 @@ impl Feature for Transactions {
             let delivered = delivered.remove(body).unwrap_or(0);
             let dead = dead.remove(body).unwrap_or(0);
             let is = format!("seed {seed}: {body}: delivered {delivered}, given up {dead}");
-            assert!(delivered + dead <= 1, "{is}");
-            match half.ended {
+            // What was taken up again lies there still, and comes to another end.
+            let again = usize::from(half.resume_asked);
+            assert!(delivered <= 1 && delivered + dead <= 1 + again, "{is}");
+            match half.ended.get() {
                 Some(End::Commit) => assert_eq!(delivered, 1, "{is}, was committed"),
-                Some(End::Rollback) => assert_eq!(delivered + dead, 0, "{is}, was rolled back"),
+                Some(End::Rollback) => {
+                    assert!(delivered + dead <= again, "{is}, was rolled back");
+                }
                 None => {}
             }
             assert!(
@@ -232,8 +296,12 @@ impl Feature for Transactions {
                 "{is}, nobody committed it"
             );
             assert!(
-                !half.stored || half.rollbacks_asked > 0 || delivered + dead == 1,
+                !half.stored.get() || half.rollbacks_asked > 0 || delivered + dead >= 1,
                 "{is}: lost"
+            );
+            assert!(
+                !half.resumed.get() || half.rollbacks_asked > 0 || delivered + dead == 2,
+                "{is}: lost after it was taken up again"
             );
         }
         assert!(
