@@ -18,7 +18,7 @@
     missing_docs
 )]
 
-use corelane_broker::log::AlignedBuffer;
+use corelane_broker::log::ReadBuffers;
 use io_uring::{IoUring, opcode, types};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -171,9 +171,8 @@ fn read_and_send(file: &File, stream: &TcpStream, zero_copy: bool) {
     let mut ring = IoUring::new(64).unwrap();
     let (file, socket) = (types::Fd(file.as_raw_fd()), types::Fd(stream.as_raw_fd()));
     let slots = 2 * READS_IN_FLIGHT;
-    let mut buffers: Vec<_> = (0..slots)
-        .map(|_| AlignedBuffer::zeroed(CHUNK_BYTES))
-        .collect();
+    let mut pool = ReadBuffers::new(slots * CHUNK_BYTES);
+    let mut buffers: Vec<_> = (0..slots).map(|_| pool.take(CHUNK_BYTES)).collect();
     let chunks = (FILE_BYTES / CHUNK_BYTES as u64) as usize;
     let (mut asked, mut sent) = (0, 0);
     let mut arrived = vec![false; slots];

@@ -5,12 +5,13 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::ring::BLOCK_BYTES;
+use crate::ring::{BLOCK_BYTES, HUGE_BYTES, ask_for_huge_pages};
 
 /// How much is written at once when the file is made.
 const MAKE_BYTES: usize = 1 << 20;
 
-/// An aligned buffer and the file that it goes to.
+/// An aligned buffer and the file that it goes to. The buffer lies in huge pages where the kernel gives them, as pinning
+/// small ones costs the server and the device more.
 pub struct Group {
     file: File,
     path: PathBuf,
@@ -42,9 +43,10 @@ impl Group {
     /// At least so many bytes behind what was gathered.
     pub fn room(&mut self, bytes: usize) -> &mut [u8] {
         let needed = self.len + bytes + 2 * BLOCK_BYTES;
-        if self.buffer.len() < needed {
-            let mut larger = vec![0; needed.next_power_of_two()];
-            let start = larger.as_ptr().align_offset(BLOCK_BYTES);
+        if self.buffer.len() < self.start + needed {
+            let mut larger = vec![0; needed.next_multiple_of(HUGE_BYTES) + HUGE_BYTES];
+            let start = larger.as_ptr().align_offset(HUGE_BYTES);
+            ask_for_huge_pages(&mut larger[start..]);
             larger[start..start + self.len]
                 .copy_from_slice(&self.buffer[self.start..self.start + self.len]);
             self.buffer = larger;

@@ -10,6 +10,15 @@ use io_uring::{IoUring, opcode};
 /// What O_DIRECT aligns to: buffers, lengths and offsets.
 pub const BLOCK_BYTES: usize = 4096;
 
+/// The length of a huge page, and its alignment.
+pub const HUGE_BYTES: usize = 2 << 20;
+
+/// Asks the kernel to back bytes, which nobody has touched yet, with huge pages.
+pub fn ask_for_huge_pages(bytes: &mut [u8]) {
+    // SAFETY: advice about memory that is borrowed exclusively, which does not change what it holds. It may be refused.
+    unsafe { libc::madvise(bytes.as_mut_ptr().cast(), bytes.len(), libc::MADV_HUGEPAGE) };
+}
+
 /// A finished read or write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Done {

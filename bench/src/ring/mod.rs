@@ -6,7 +6,7 @@
 mod file;
 mod sockets;
 
-pub use file::{BLOCK_BYTES, BlockFile};
+pub use file::{BLOCK_BYTES, BlockFile, HUGE_BYTES, ask_for_huge_pages};
 pub use sockets::{Event, Sockets};
 
 use std::io;

@@ -1,5 +1,6 @@
 //! Reads and writes without a log: a file that was written before, O_DIRECT, O_DSYNC, and a ring.
 
+use corelane_broker::log::{AlignedBuffer, ReadBuffers};
 use io_uring::types::Fd;
 use io_uring::{IoUring, opcode};
 use std::fs::File;
@@ -8,24 +9,21 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Instant;
 
-const ALIGN: usize = 4096;
-
-/// Zeroed memory that the device may read and write.
+/// Memory that the device may read and write, made as the log's own is: in huge pages where it is long.
 pub struct Buffer {
-    bytes: Vec<u8>,
-    start: usize,
+    memory: AlignedBuffer,
     len: usize,
 }
 
 impl Buffer {
     pub fn new(len: usize) -> Self {
-        let bytes = vec![1; len + ALIGN];
-        let start = bytes.as_ptr().align_offset(ALIGN);
-        Self { bytes, start, len }
+        let mut memory = ReadBuffers::new(len).take(len);
+        memory.fill(1);
+        Self { memory, len }
     }
 
     pub fn bytes(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + self.len]
+        &mut self.memory
     }
 }
 
