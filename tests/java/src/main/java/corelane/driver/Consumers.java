@@ -38,7 +38,7 @@ final class Consumers {
     /**
      * Starts one: "model" is clustering or broadcasting, "from" is first, last or timestamp ("timestamp_ms", whole seconds).
      * May say "sql", "orderly", "threads", "max_reconsume", "retry_level", "client_rebalance", "strategy", "trace",
-     * "trace_topic", "namespace", "replies_with" (a producer).
+     * "trace_topic", "namespace", "namespace_v2", "replies_with" (a producer).
      */
     @SuppressWarnings("deprecation")
     JSONObject start(JSONObject verb) throws Exception {
@@ -56,6 +56,7 @@ final class Consumers {
         if (verb.containsKey("namespace")) {
             consumer.setNamespace(verb.getString("namespace"));
         }
+        consumer.setNamespaceV2(verb.getString("namespace_v2"));
         consumer.setMessageModel(verb.getString("model").equals("broadcasting") ? MessageModel.BROADCASTING : MessageModel.CLUSTERING);
         switch (verb.getString("from")) {
             case "first": consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET); break;
