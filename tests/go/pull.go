@@ -15,7 +15,9 @@ var pullConsumers = map[string]rocketmq.PullConsumer{}
 
 func startPullConsumer(v verb) (rocketmq.PullConsumer, error) {
 	c, err := rocketmq.NewPullConsumer(consumer.WithNameServer(nameservers), consumer.WithGroupName(v.Group),
-		consumer.WithInstance(v.Name), consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset))
+		consumer.WithInstance(v.Name), consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset),
+		// Without it the first failure is the last.
+		consumer.WithMaxReconsumeTimes(16))
 	if err != nil {
 		return nil, err
 	}

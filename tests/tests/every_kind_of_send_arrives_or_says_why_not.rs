@@ -1,16 +1,13 @@
-//! Compressed bodies, selectors, namespaces and delivery to all shards work as the clients mean them, and what the broker does
+//! Compressed bodies, selectors and delivery to all shards work as the clients mean them, and what the broker does
 //! not take it refuses with the protocol's code, keeping nothing of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use corelane_tests::{
-    Client, Cluster, Consumer, Language, Message, Mode, Options, Outcome, Queue, Sent,
-    in_java_and_go, ledger,
+    Client, Cluster, Consumer, Language, Message, Mode, Options, Outcome, Queue, Sent, ledger,
 };
 use serde_json::{Value, json};
-
-in_java_and_go!(namespaces_keep_apart);
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -115,42 +112,6 @@ fn batches_of_several_queues_and_properties_arrive_in_their_order() {
     let received = client.receive("group", all.len(), WITHIN);
     ledger::equal(&all, &received);
     ledger::came_in_order(&received);
-}
-
-/// The same names in two namespaces and without one are three topics and three groups.
-fn namespaces_keep_apart(language: Language) {
-    let cluster = Cluster::start(&Options::new().shards(2));
-    for topic in ["apart", "one%apart", "two%apart"] {
-        cluster.create_topic(topic, 2);
-    }
-    let mut client = Client::start(language, &cluster);
-    for namespace in ["", "one", "two"] {
-        let name = format!("of-{namespace}");
-        let mut consumer = Consumer::new("group", "apart").name(&name);
-        let mut producer = json!({"group": "producers"});
-        if !namespace.is_empty() {
-            consumer = consumer.with("namespace", namespace);
-            producer["namespace"] = namespace.into();
-        }
-        client.consumer(&consumer);
-        let producer_name = format!("producer-{namespace}");
-        client.producer_with(&producer_name, producer);
-        client.send(&producer_name, Mode::Sync, &numbered("apart", &name, 10));
-    }
-    for namespace in ["", "one", "two"] {
-        let name = format!("of-{namespace}");
-        client.deliveries(&name, 10, WITHIN, |_| true);
-    }
-    std::thread::sleep(Duration::from_secs(1));
-    for namespace in ["", "one", "two"] {
-        let name = format!("of-{namespace}");
-        // The Go client shows the namespace.
-        let topic = match language {
-            Language::Go if !namespace.is_empty() => format!("{namespace}%apart"),
-            _ => "apart".to_owned(),
-        };
-        ledger::equal(&numbered(&topic, &name, 10), &client.received(&name));
-    }
 }
 
 /// Why the one message of a send was refused.

@@ -12,6 +12,7 @@ import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
+import org.apache.rocketmq.client.impl.consumer.RebalanceImpl;
 import org.apache.rocketmq.client.utils.MessageUtil;
 import org.apache.rocketmq.common.UtilAll;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
@@ -105,17 +106,28 @@ final class Consumers {
         return new JSONObject();
     }
 
-    /** The queues of "topic" that the consumer has now; of an orderly one those whose lock it holds. */
+    /**
+     * The queues of "topic" that the consumer has now; of an orderly one those whose lock it holds; with "pop" those that it
+     * pops from.
+     */
     @SuppressWarnings("deprecation")
     JSONObject assigned(JSONObject verb) {
         JSONArray queues = new JSONArray();
+        RebalanceImpl rebalance = consumers.get(verb.getString("name")).getDefaultMQPushConsumerImpl().getRebalanceImpl();
         boolean locked = verb.getBooleanValue("locked");
-        consumers.get(verb.getString("name")).getDefaultMQPushConsumerImpl().getRebalanceImpl().getProcessQueueTable()
-            .forEach((q, state) -> {
+        if (verb.getBooleanValue("pop")) {
+            rebalance.getPopProcessQueueTable().forEach((q, state) -> {
+                if (q.getTopic().equals(verb.getString("topic")) && !state.isDropped()) {
+                    queues.add(Messages.queue(q));
+                }
+            });
+        } else {
+            rebalance.getProcessQueueTable().forEach((q, state) -> {
                 if (q.getTopic().equals(verb.getString("topic")) && !state.isDropped() && (!locked || state.isLocked())) {
                     queues.add(Messages.queue(q));
                 }
             });
+        }
         return new JSONObject().fluentPut("queues", queues);
     }
 
