@@ -122,6 +122,7 @@ fn running_consumers_follow_from_pull_to_pop_and_back() {
     let mut cluster = Cluster::start(
         &Options::new()
             .shards(2)
+            .set("offset_commit_interval_ms", "500")
             .set("message_delay_levels", "1s 1s 1s 1s"),
     );
     cluster.create_topic("followed", 4);
@@ -133,6 +134,7 @@ fn running_consumers_follow_from_pull_to_pop_and_back() {
     }
     // Nobody has said anything yet: each pulls its share, and failures go the way of pulls.
     wait_queues(&mut client, "followed", &names, 4, 0);
+    wait_queues(&mut client, "%RETRY%group", &names, 1, 0);
     let shares = names.map(|name| queues(&mut client, name, "followed")[0].clone());
     assert!(shares[0].is_disjoint(&shares[1]), "{shares:?}");
     let mut all = numbered("followed", "pulled", 16);
@@ -161,6 +163,8 @@ fn running_consumers_follow_from_pull_to_pop_and_back() {
         "{got:#?}"
     );
     all.extend(popped);
+    // Everything is acknowledged, and where the group is written down.
+    std::thread::sleep(Duration::from_secs(2));
     cluster.kill9();
     cluster.start_again();
     wait_queues(&mut client, "followed", &names, 0, 2);
@@ -178,6 +182,18 @@ fn running_consumers_follow_from_pull_to_pop_and_back() {
     std::thread::sleep(INVISIBLE + Duration::from_secs(2));
     let mut seen = received(&client, &names, "");
     seen.retain(|r| !r.key.starts_with("fails"));
+    for r in &seen {
+        eprintln!(
+            "DBG {} {} {:?} {} {} {}",
+            r.consumer,
+            r.key,
+            r.place,
+            r.reconsume_times,
+            r.number,
+            r.properties.get("POP_CK").cloned().unwrap_or_default()
+        );
+    }
+    ledger::nothing_twice(&seen);
     ledger::equal(&all, &seen);
 }
 

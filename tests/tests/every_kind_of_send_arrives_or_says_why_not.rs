@@ -114,6 +114,46 @@ fn batches_of_several_queues_and_properties_arrive_in_their_order() {
     ledger::came_in_order(&received);
 }
 
+/// A producer that gathers messages by itself, and one that does not wait for the disk.
+#[test]
+#[cfg_attr(not(have_java), ignore = "a JDK or Maven is absent")]
+fn gathered_messages_and_those_that_do_not_wait_arrive() {
+    let mut cluster = Cluster::start(&Options::new().shards(2));
+    let queues = cluster.create_topic("gathered", 2);
+    let mut client = Client::start(Language::Java, &cluster);
+    client.producer_with("gathers", json!({"auto_batch": true}));
+    client.producer("producer");
+    client.consumer(&Consumer::new("group", "gathered"));
+    let messages: Vec<Message> = numbered("gathered", "gathered", 200)
+        .into_iter()
+        .enumerate()
+        .map(|(n, m)| m.tag(["even", "odd"][n % 2]).property("n", n))
+        .collect();
+    let mut sent = client.send("gathers", Mode::Async, &messages[..100]);
+    sent.extend(client.send_to(&queues[3], "gathers", Mode::Async, &messages[100..]));
+    let hasty: Vec<Message> = numbered("gathered", "hasty", 20)
+        .into_iter()
+        .map(|m| m.with("wait_stored", false))
+        .collect();
+    sent.extend(client.send("producer", Mode::Sync, &hasty[..10]));
+    sent.extend(client.send("producer", Mode::Batch, &hasty[10..]));
+    ledger::no_two_at_one_place(&sent);
+    let all = [messages, hasty.clone()].concat();
+    let received = client.receive("group", all.len(), WITHIN);
+    ledger::equal(&all, &received);
+    ledger::nothing_lost(&sent, &received);
+    let mut single = received
+        .iter()
+        .filter(|r| hasty[..10].iter().any(|m| m.key == r.key));
+    // It is a matter of the sender and the broker.
+    assert!(single.all(|r| !r.properties.contains_key("WAIT")));
+    cluster.kill9();
+    cluster.start_again();
+    let mut client = Client::start(Language::Java, &cluster);
+    client.consumer(&Consumer::new("later", "gathered"));
+    ledger::equal(&all, &client.receive("later", all.len(), WITHIN));
+}
+
 /// Why the one message of a send was refused.
 fn refusal(what: &str, outcome: &Outcome) -> String {
     assert!(outcome.sent.is_empty(), "{what} was accepted: {outcome:?}");

@@ -414,13 +414,11 @@ impl Engine {
         name: &str,
         header: &SendMessageRequest<'_>,
     ) -> Result<(), Refusal> {
-        let template = self
-            .topics
-            .get(&header.default_topic.to_str())
-            .map(|topic| &topic.config);
-        let allowed = |template: &&TopicConfig| {
-            template.perm & perm::INHERIT != 0 && self.settings.auto_create_topic
-        };
+        let template_name = header.default_topic.to_str();
+        let template = self.topics.get(&template_name).map(|topic| &topic.config);
+        // A template that an operator made works also where nothing is made from the general one.
+        let usable = self.settings.auto_create_topic || template_name != name::AUTO_CREATE_TOPIC;
+        let allowed = |template: &&TopicConfig| usable && template.perm & perm::INHERIT != 0;
         let Some(template) = template.filter(allowed) else {
             return Err(no_topic(name));
         };
