@@ -39,7 +39,8 @@ final class Consumers {
     /**
      * Starts one: "model" is clustering or broadcasting, "from" is first, last or timestamp ("timestamp_ms", whole seconds).
      * May say "sql", "orderly", "threads", "max_reconsume", "retry_level", "client_rebalance", "strategy", "trace",
-     * "trace_topic", "namespace", "namespace_v2", "replies_with" (a producer).
+     * "trace_topic", "namespace", "namespace_v2", "replies_with" (a producer), "pull_batch", "consume_batch", and "threshold" of
+     * messages of a queue that it has and does not pull beyond.
      */
     @SuppressWarnings("deprecation")
     JSONObject start(JSONObject verb) throws Exception {
@@ -73,6 +74,9 @@ final class Consumers {
         consumer.setConsumeThreadMax(verb.getIntValue("threads", 1));
         consumer.setMaxReconsumeTimes(verb.getIntValue("max_reconsume", -1));
         consumer.setClientRebalance(verb.getBooleanValue("client_rebalance", true));
+        consumer.setPullBatchSize(verb.getIntValue("pull_batch", 32));
+        consumer.setConsumeMessageBatchMaxSize(verb.getIntValue("consume_batch", 1));
+        consumer.setPullThresholdForQueue(verb.getIntValue("threshold", 1000));
         consumer.setPopInvisibleTime(5000);
         consumer.setSuspendCurrentQueueTimeMillis(200);
         if (verb.containsKey("strategy")) {
