@@ -546,6 +546,44 @@ fn errors(client: &mut Client, cluster: &Cluster) -> Vec<String> {
             outcome(client.try_call(verb, members))
         ));
     }
+    for attributes in [
+        json!({"+message.type": "NONSENSE"}),
+        json!({"-message.type": ""}),
+        json!({"+message.type": "FIFO", "+queue.type": "SimpleCQ"}),
+        json!({"+message.type": "DELAY"}),
+        json!({"+queue.type": "BatchCQ"}),
+        json!({"-queue.type": ""}),
+        json!({"-reserve.time": ""}),
+        json!({"+reserve.time": "soon"}),
+        json!({"+reserve.time": "12"}),
+        json!({"message.type": "FIFO"}),
+        json!({"-message.type": ""}),
+    ] {
+        let verb = json!({"brokers": [broker], "topic": "errors-3", "read": 1, "write": 1, "attributes": attributes});
+        let changed = outcome(client.try_call("set_topic", verb));
+        let shown = client.try_call("topic", json!({"broker": broker, "topic": "errors-3"}));
+        let shown = shown.map(|topic| topic["attributes"].clone());
+        trace.push(format!(
+            "topic {attributes}: {changed}, so {}",
+            outcome(shown)
+        ));
+    }
+    for attributes in [
+        json!({"+nonsense": "1"}),
+        json!({"+priority.factor": "101"}),
+        json!({"+priority.factor": "50"}),
+        json!({}),
+        json!({"-priority.factor": ""}),
+    ] {
+        let verb = json!({"brokers": [broker], "group": "errors-group", "attributes": attributes});
+        let changed = outcome(client.try_call("set_group", verb));
+        let shown = client.try_call("group", json!({"broker": broker, "group": "errors-group"}));
+        let shown = shown.map(|group| group["attributes"].clone());
+        trace.push(format!(
+            "group {attributes}: {changed}, so {}",
+            outcome(shown)
+        ));
+    }
     for expression in ["n >", "n = 'a' AND", "a == 1", "n BETWEEN 5 AND 1"] {
         let group = format!("wrong-{}", trace.len());
         let refused = client.try_consumer(&Consumer::new(&group, "errors").sql(expression));

@@ -92,6 +92,9 @@ final class Admin {
                     g.setNotifyConsumerIdsChangedEnable(verb.getBooleanValue("notify", true));
                     g.setBrokerId(verb.getLongValue("broker_id"));
                     g.setWhichBrokerWhenConsumeSlowly(verb.getLongValue("slow_broker_id", 1));
+                    if (verb.containsKey("attributes")) {
+                        verb.getJSONObject("attributes").forEach((k, v) -> g.getAttributes().put(k, (String) v));
+                    }
                     if (verb.containsKey("retry_policy")) {
                         g.setGroupRetryPolicy(verb.getObject("retry_policy", GroupRetryPolicy.class));
                     }
@@ -105,7 +108,7 @@ final class Admin {
                     .fluentPut("broadcast", found.isConsumeBroadcastEnable())
                     .fluentPut("notify", found.isNotifyConsumerIdsChangedEnable()).fluentPut("broker_id", found.getBrokerId())
                     .fluentPut("slow_broker_id", found.getWhichBrokerWhenConsumeSlowly())
-                    .fluentPut("retry_policy", found.getGroupRetryPolicy());
+                    .fluentPut("retry_policy", found.getGroupRetryPolicy()).fluentPut("attributes", found.getAttributes());
             case "groups":
                 return out.fluentPut("groups",
                     client().getAllSubscriptionGroup(verb.getString("broker"), 5000).getSubscriptionGroupTable().keySet());
