@@ -45,7 +45,8 @@ func startConsumer(v verb) error {
 		options = append(options, consumer.WithNamespace(v.Namespace))
 	}
 	if v.Orderly {
-		options = append(options, consumer.WithConsumerOrder(true), consumer.WithSuspendCurrentQueueTimeMillis(200*time.Millisecond))
+		options = append(options, consumer.WithConsumerOrder(true), consumer.WithSuspendCurrentQueueTimeMillis(200*time.Millisecond),
+			consumer.WithRebalanceLockInterval(time.Second))
 	}
 	if v.MaxReconsume != nil {
 		options = append(options, consumer.WithMaxReconsumeTimes(*v.MaxReconsume))

@@ -30,6 +30,9 @@ type messageIn struct {
 	Body       string            `json:"body"`
 	BodyBytes  int               `json:"body_bytes"`
 	DelayLevel int               `json:"delay_level"`
+	DelaySec   int64             `json:"delay_sec"`
+	DelayMs    int64             `json:"delay_ms"`
+	DeliverMs  int64             `json:"deliver_ms"`
 }
 
 // verb is a line of the input: the members of all verbs together.
@@ -57,7 +60,11 @@ type verb struct {
 	From        string `json:"from"`
 	TimestampMs int64  `json:"timestamp_ms"`
 
+	Offset int64 `json:"offset"`
+	Count  int   `json:"count"`
+
 	Transactions bool       `json:"transactions"`
+	Check        string     `json:"check"`
 	Namespace    string     `json:"namespace"`
 	SQL          bool       `json:"sql"`
 	Orderly      bool       `json:"orderly"`
@@ -108,6 +115,15 @@ func run(v verb) (event, error) {
 		return request(v)
 	case "consumer":
 		return nil, startConsumer(v)
+	case "pull":
+		return pull(v)
+	case "pull_start":
+		_, err := startPullConsumer(v)
+		return nil, err
+	case "pull_poll":
+		return poll(v)
+	case "set_pull_offset", "pull_offset":
+		return pullOffset(v)
 	case "shutdown":
 		return nil, shutdown(v.Name)
 	case "create_topic", "delete_topic", "topics":
@@ -127,6 +143,10 @@ func shutdown(name string) error {
 	}
 	if c, ok := consumers[name]; ok {
 		delete(consumers, name)
+		return c.Shutdown()
+	}
+	if c, ok := pullConsumers[name]; ok {
+		delete(pullConsumers, name)
 		return c.Shutdown()
 	}
 	return fmt.Errorf("nothing is named %q", name)
@@ -164,6 +184,9 @@ func main() {
 		_ = shutdown(name)
 	}
 	for name := range consumers {
+		_ = shutdown(name)
+	}
+	for name := range pullConsumers {
 		_ = shutdown(name)
 	}
 }

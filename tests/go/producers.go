@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -68,6 +69,12 @@ func message(in messageIn, queue *queueAt) *primitive.Message {
 	}
 	if in.DelayLevel > 0 {
 		m.WithDelayTimeLevel(in.DelayLevel)
+	}
+	// The client has no methods for these.
+	for name, value := range map[string]int64{"TIMER_DELAY_SEC": in.DelaySec, "TIMER_DELAY_MS": in.DelayMs, "TIMER_DELIVER_MS": in.DeliverMs} {
+		if value != 0 {
+			m.WithProperty(name, strconv.FormatInt(value, 10))
+		}
 	}
 	if queue != nil {
 		m.Queue = &primitive.MessageQueue{Topic: in.Topic, BrokerName: queue.Broker, QueueId: queue.ID}

@@ -12,8 +12,9 @@ import (
 
 var transactionProducers = map[string]rocketmq.TransactionProducer{}
 
-// asTheMessageSays decides by the message: by its property local at first, by check when the broker asks.
-type asTheMessageSays struct{ producer string }
+// asTheMessageSays decides by the message: by its property local at first, by check when the broker asks; where it has no
+// check, by the verb.
+type asTheMessageSays struct{ producer, check string }
 
 func (d asTheMessageSays) ExecuteLocalTransaction(m *primitive.Message) primitive.LocalTransactionState {
 	return state(m.GetProperty("local"))
@@ -24,7 +25,10 @@ func (d asTheMessageSays) CheckLocalTransaction(m *primitive.MessageExt) primiti
 		m.Queue = &primitive.MessageQueue{}
 	}
 	received(d.producer+" checks", m)
-	return state(m.GetProperty("check"))
+	if check := m.GetProperty("check"); check != "" {
+		return state(check)
+	}
+	return state(d.check)
 }
 
 func state(name string) primitive.LocalTransactionState {
@@ -38,7 +42,7 @@ func state(name string) primitive.LocalTransactionState {
 }
 
 func startTransactionProducer(v verb, options []producer.Option) error {
-	p, err := rocketmq.NewTransactionProducer(asTheMessageSays{v.Name}, options...)
+	p, err := rocketmq.NewTransactionProducer(asTheMessageSays{v.Name, v.Check}, options...)
 	if err != nil {
 		return err
 	}

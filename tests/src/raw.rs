@@ -21,6 +21,8 @@ pub mod code {
     pub const UPDATE_CONSUMER_OFFSET: i64 = 15;
     /// UPDATE_AND_CREATE_TOPIC.
     pub const CREATE_TOPIC: i64 = 17;
+    /// GET_PRODUCER_CONNECTION_LIST.
+    pub const PRODUCER_CONNECTIONS: i64 = 204;
     /// UPDATE_BROKER_CONFIG.
     pub const UPDATE_CONFIG: i64 = 25;
     /// GET_BROKER_RUNTIME_INFO.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use corelane_tests::loop_disk::LoopDisk;
 use corelane_tests::raw_queue::RawQueue;
-use corelane_tests::{Cluster, Options, eventually};
+use corelane_tests::{
+    Client, Cluster, Consumer, Language, Message, Mode, Options, eventually, ledger,
+};
 
 /// Apache's code for a broker whose disk is full.
 const SERVICE_NOT_AVAILABLE: i64 = 14;
@@ -108,4 +110,53 @@ fn above_the_mark_sends_are_refused_before_the_disk_is_full() {
     cluster.start_again();
     queue.connect_again();
     assert!(queue.check() >= min, "what is gone stays gone");
+}
+
+/// A producer is told why its messages are not taken, and consumers go on meanwhile.
+#[test]
+#[cfg_attr(not(have_java), ignore = "a JDK or Maven is absent")]
+fn clients_are_told_and_go_on_when_there_is_room() {
+    let Some(disk) = LoopDisk::new(200) else {
+        return;
+    };
+    let cluster = Cluster::start(&broker_on(&disk, "70", "80"));
+    cluster.create_topic("crowded", 2);
+    let mut client = Client::start(Language::Java, &cluster);
+    client.producer("producer");
+    let numbered = |name: &str| -> Vec<Message> {
+        (0..20)
+            .map(|i| Message::new("crowded", format!("{name} {i}")))
+            .collect()
+    };
+    let (before, after) = (numbered("before"), numbered("after"));
+    client.send("producer", Mode::Sync, &before);
+    let ballast = disk.path().join("ballast");
+    let bytes = disk.free_bytes() - (30 << 20);
+    fs::write(&ballast, vec![1; bytes as usize]).expect("room for it");
+    let probe = [Message::new("crowded", "probe")];
+    let mut taken = 0;
+    let error = eventually("a send is refused", WITHIN, || {
+        let outcome = client.try_send("producer", Mode::Sync, None, &probe);
+        taken += outcome.sent.len();
+        outcome.failed.into_iter().next().map(|failed| failed.error)
+    });
+    let wanted = format!("code {SERVICE_NOT_AVAILABLE}");
+    assert!(
+        error.contains(&wanted) && error.contains("disk is full"),
+        "{error}"
+    );
+    client.consumer(&Consumer::new("group", "crowded"));
+    client.receive("group", before.len() + taken, WITHIN);
+
+    fs::remove_file(&ballast).expect("the file is there");
+    eventually("sends are taken again", WITHIN, || {
+        let outcome = client.try_send("producer", Mode::Sync, None, &probe);
+        taken += outcome.sent.len();
+        outcome.failed.is_empty().then_some(())
+    });
+    client.send("producer", Mode::Sync, &after);
+    client.receive("group", before.len() + taken + after.len(), WITHIN);
+    let mut received = client.received("group");
+    received.retain(|r| r.key != "probe");
+    ledger::equal(&[before, after].concat(), &received);
 }

@@ -329,3 +329,46 @@ fn who_is_there_and_what_they_do() {
     forbid(&mut client, true);
     client.deliveries("watched-one", 1, WITHIN, |r| r.key == "forbidden");
 }
+
+/// The admin client is of one language and the consumer of the other.
+#[test]
+#[cfg_attr(not(all(have_java, have_go)), ignore = "a JDK, Maven or Go is absent")]
+fn a_go_consumer_is_asked_and_moved_like_any_other() {
+    let cluster = Cluster::start(&Options::new().shards(2));
+    let queues = cluster.create_topic("watched", 2);
+    let mut admin = Client::start(Language::Java, &cluster);
+    let mut client = Client::start(Language::Go, &cluster);
+    client.producer("producer");
+    client.consumer(&Consumer::new("group", "watched").name("go-one"));
+    let sent = client.send("producer", Mode::Sync, &numbered("watched", "message", 8));
+    client.receive("go-one", 8, WITHIN);
+    let consumers = admin.connections("group");
+    assert!(
+        consumers.len() == 1 && consumers[0].contains("go-one"),
+        "{consumers:?}"
+    );
+    let member = json!({"group": "group", "client": consumers[0]});
+    let running = admin.call("running_info", member);
+    let assigned = running["queues"].as_array().expect("queues");
+    let assigned = assigned.iter().filter(|q| q["topic"] == "watched").count();
+    assert_eq!(assigned, queues.len(), "{running}");
+    assert!(
+        strings(&running["subscriptions"]).contains("watched *"),
+        "{running}"
+    );
+    let directly = admin.call(
+        "consume_directly",
+        json!({"group": "group", "client": consumers[0], "topic": "watched", "message_id": sent[5].offset_message_id}),
+    );
+    assert_eq!(directly["result"], "CR_SUCCESS", "{directly}");
+    client.deliveries("go-one", 2, WITHIN, |r| r.key == sent[5].key);
+
+    // Moved while it is online, it begins anew; it takes its time for that.
+    admin.wait_committed("group", "watched", WITHIN);
+    let reset = json!({"group": "group", "topic": "watched", "timestamp_ms": 0, "force": true});
+    admin.call("reset", reset);
+    let all = 8 + 1 + 8;
+    client.deliveries("go-one", all, Duration::from_secs(120), |_| true);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(client.received("go-one").len(), all);
+}

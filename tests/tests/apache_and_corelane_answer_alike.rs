@@ -55,6 +55,7 @@ fn trace(cluster: &Cluster) -> Trace {
     let mut client = Client::start(Language::Java, cluster);
     client.producer("producer");
     let mut traces = Trace::new();
+    traces.insert("batches", batches(&mut client, cluster));
     traces.insert("retries", retries(&mut client, cluster));
     traces.insert("transactions", transactions(&mut client, cluster));
     traces.insert("delays", delays(&mut client, cluster));
@@ -141,6 +142,75 @@ fn wait_routed(cluster: &Cluster, topic: &str) {
     eventually(&format!("{topic} has a route"), WITHIN, || {
         (!raw::route(cluster.nameserver(), topic).is_empty()).then_some(())
     });
+}
+
+fn batches(client: &mut Client, cluster: &Cluster) -> Vec<String> {
+    let queues = cluster.create_topic("batches", 2);
+    client.consumer(&Consumer::new("batch-group", "batches"));
+    client.producer_with("gathers", json!({"auto_batch": true}));
+    let message = |name: &str| {
+        let message = Message::new("batches", name).tag("t");
+        message.property("n", name.len())
+    };
+    let hasty = |name: &str| message(name).with("wait_stored", false);
+    let mut trace = Vec::new();
+    for (name, producer, mode, queue, messages) in [
+        (
+            "batch",
+            "producer",
+            Mode::Batch,
+            Some(1),
+            vec![message("b1"), message("b2")],
+        ),
+        (
+            "hasty batch",
+            "producer",
+            Mode::Batch,
+            Some(0),
+            vec![hasty("h1"), hasty("h2")],
+        ),
+        (
+            "batch of one",
+            "producer",
+            Mode::Batch,
+            Some(0),
+            vec![message("alone")],
+        ),
+        (
+            "hasty",
+            "producer",
+            Mode::Sync,
+            Some(0),
+            vec![hasty("single")],
+        ),
+        (
+            "outside",
+            "producer",
+            Mode::Batch,
+            Some(2),
+            vec![message("o1"), message("o2")],
+        ),
+        (
+            "gathered",
+            "gathers",
+            Mode::Async,
+            Some(1),
+            vec![message("g1")],
+        ),
+    ] {
+        let queue = queue.map(|id: i32| Queue {
+            id,
+            ..queues[0].clone()
+        });
+        let members = json!({"producer": producer, "mode": match mode { Mode::Batch => "batch", Mode::Sync => "sync", _ => "async" },
+            "messages": messages, "queue": queue});
+        trace.push(format!(
+            "{name}: {}",
+            outcome(client.try_call("send", members))
+        ));
+    }
+    trace.extend(all_of(client, "batch-group", 7));
+    trace
 }
 
 fn retries(client: &mut Client, cluster: &Cluster) -> Vec<String> {
@@ -474,6 +544,44 @@ fn errors(client: &mut Client, cluster: &Cluster) -> Vec<String> {
         trace.push(format!(
             "{what}: {}",
             outcome(client.try_call(verb, members))
+        ));
+    }
+    for attributes in [
+        json!({"+message.type": "NONSENSE"}),
+        json!({"-message.type": ""}),
+        json!({"+message.type": "FIFO", "+queue.type": "SimpleCQ"}),
+        json!({"+message.type": "DELAY"}),
+        json!({"+queue.type": "BatchCQ"}),
+        json!({"-queue.type": ""}),
+        json!({"-reserve.time": ""}),
+        json!({"+reserve.time": "soon"}),
+        json!({"+reserve.time": "12"}),
+        json!({"message.type": "FIFO"}),
+        json!({"-message.type": ""}),
+    ] {
+        let verb = json!({"brokers": [broker], "topic": "errors-3", "read": 1, "write": 1, "attributes": attributes});
+        let changed = outcome(client.try_call("set_topic", verb));
+        let shown = client.try_call("topic", json!({"broker": broker, "topic": "errors-3"}));
+        let shown = shown.map(|topic| topic["attributes"].clone());
+        trace.push(format!(
+            "topic {attributes}: {changed}, so {}",
+            outcome(shown)
+        ));
+    }
+    for attributes in [
+        json!({"+nonsense": "1"}),
+        json!({"+priority.factor": "101"}),
+        json!({"+priority.factor": "50"}),
+        json!({}),
+        json!({"-priority.factor": ""}),
+    ] {
+        let verb = json!({"brokers": [broker], "group": "errors-group", "attributes": attributes});
+        let changed = outcome(client.try_call("set_group", verb));
+        let shown = client.try_call("group", json!({"broker": broker, "group": "errors-group"}));
+        let shown = shown.map(|group| group["attributes"].clone());
+        trace.push(format!(
+            "group {attributes}: {changed}, so {}",
+            outcome(shown)
         ));
     }
     for expression in ["n >", "n = 'a' AND", "a == 1", "n BETWEEN 5 AND 1"] {

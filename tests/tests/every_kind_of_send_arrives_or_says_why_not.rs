@@ -1,16 +1,13 @@
-//! Compressed bodies, selectors, namespaces and delivery to all shards work as the clients mean them, and what the broker does
+//! Compressed bodies, selectors and delivery to all shards work as the clients mean them, and what the broker does
 //! not take it refuses with the protocol's code, keeping nothing of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use corelane_tests::{
-    Client, Cluster, Consumer, Language, Message, Mode, Options, Outcome, Queue, Sent,
-    in_java_and_go, ledger,
+    Client, Cluster, Consumer, Language, Message, Mode, Options, Outcome, Queue, Sent, ledger,
 };
 use serde_json::{Value, json};
-
-in_java_and_go!(namespaces_keep_apart);
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -117,40 +114,39 @@ fn batches_of_several_queues_and_properties_arrive_in_their_order() {
     ledger::came_in_order(&received);
 }
 
-/// The same names in two namespaces and without one are three topics and three groups.
-fn namespaces_keep_apart(language: Language) {
-    let cluster = Cluster::start(&Options::new().shards(2));
-    for topic in ["apart", "one%apart", "two%apart"] {
-        cluster.create_topic(topic, 2);
-    }
-    let mut client = Client::start(language, &cluster);
-    for namespace in ["", "one", "two"] {
-        let name = format!("of-{namespace}");
-        let mut consumer = Consumer::new("group", "apart").name(&name);
-        let mut producer = json!({"group": "producers"});
-        if !namespace.is_empty() {
-            consumer = consumer.with("namespace", namespace);
-            producer["namespace"] = namespace.into();
-        }
-        client.consumer(&consumer);
-        let producer_name = format!("producer-{namespace}");
-        client.producer_with(&producer_name, producer);
-        client.send(&producer_name, Mode::Sync, &numbered("apart", &name, 10));
-    }
-    for namespace in ["", "one", "two"] {
-        let name = format!("of-{namespace}");
-        client.deliveries(&name, 10, WITHIN, |_| true);
-    }
-    std::thread::sleep(Duration::from_secs(1));
-    for namespace in ["", "one", "two"] {
-        let name = format!("of-{namespace}");
-        // The Go client shows the namespace.
-        let topic = match language {
-            Language::Go if !namespace.is_empty() => format!("{namespace}%apart"),
-            _ => "apart".to_owned(),
-        };
-        ledger::equal(&numbered(&topic, &name, 10), &client.received(&name));
-    }
+/// A producer that gathers messages by itself, and one that does not wait for the disk.
+#[test]
+#[cfg_attr(not(have_java), ignore = "a JDK or Maven is absent")]
+fn gathered_messages_and_those_that_do_not_wait_arrive() {
+    let mut cluster = Cluster::start(&Options::new().shards(2));
+    let queues = cluster.create_topic("gathered", 2);
+    let mut client = Client::start(Language::Java, &cluster);
+    client.producer_with("gathers", json!({"auto_batch": true}));
+    client.producer("producer");
+    client.consumer(&Consumer::new("group", "gathered"));
+    let messages: Vec<Message> = numbered("gathered", "gathered", 200)
+        .into_iter()
+        .enumerate()
+        .map(|(n, m)| m.tag(["even", "odd"][n % 2]).property("n", n))
+        .collect();
+    let mut sent = client.send("gathers", Mode::Async, &messages[..100]);
+    sent.extend(client.send_to(&queues[3], "gathers", Mode::Async, &messages[100..]));
+    let hasty: Vec<Message> = numbered("gathered", "hasty", 20)
+        .into_iter()
+        .map(|m| m.with("wait_stored", false))
+        .collect();
+    sent.extend(client.send("producer", Mode::Sync, &hasty[..10]));
+    sent.extend(client.send("producer", Mode::Batch, &hasty[10..]));
+    ledger::no_two_at_one_place(&sent);
+    let all = [messages, hasty].concat();
+    let received = client.receive("group", all.len(), WITHIN);
+    ledger::equal(&all, &received);
+    ledger::nothing_lost(&sent, &received);
+    cluster.kill9();
+    cluster.start_again();
+    let mut client = Client::start(Language::Java, &cluster);
+    client.consumer(&Consumer::new("later", "gathered"));
+    ledger::equal(&all, &client.receive("later", all.len(), WITHIN));
 }
 
 /// Why the one message of a send was refused.

@@ -192,6 +192,39 @@ fn to_where_another_group_is_and_to_an_offset() {
 
 #[test]
 #[cfg_attr(not(have_java), ignore = "a JDK or Maven is absent")]
+fn how_far_a_group_is_behind_is_told_and_skipped() {
+    let cluster = Cluster::start(&Options::new().shards(2));
+    let queues = cluster.create_topic(TOPIC, 2);
+    let mut client = Client::start(Language::Java, &cluster);
+    let between_ms = send_early_and_late(&mut client, &queues);
+    assert_eq!(goes_on_with(&mut client, "group", "all", 24).len(), 24);
+    let verb = json!({"group": "group", "topic": TOPIC, "timestamp_ms": between_ms, "force": true});
+    client.call("reset", verb);
+    wait_gone(&mut client, "group");
+    let spans = client.call("time_spans", json!({"group": "group", "topic": TOPIC}));
+    let [min, max, consumed, delay] =
+        ["min_ms", "max_ms", "consumed_ms", "delay_ms"].map(|member| by_queue(&spans, member));
+    assert_eq!(min.len(), queues.len(), "{spans}");
+    for queue in min.keys() {
+        // The last one that was consumed is an early one, and later ones wait.
+        assert!(min[queue] <= consumed[queue], "{spans}");
+        assert!(
+            consumed[queue] < between_ms && between_ms < max[queue],
+            "{spans}"
+        );
+        assert!(delay[queue] >= 1_000 && delay[queue] < 600_000, "{spans}");
+    }
+    let skip = ["-g", "group", "-t", TOPIC, "-f", "true", "-n"];
+    let args: Vec<&str> = ["skipAccumulatedMessage"].into_iter().chain(skip).collect();
+    let args: Vec<&str> = args.into_iter().chain([cluster.nameserver()]).collect();
+    let told = client.call("mqadmin", json!({"args": args}))["output"].to_string();
+    assert!(!told.contains("Exception"), "{told}");
+    client.send("producer", Mode::Sync, &[Message::new(TOPIC, "new")]);
+    assert_eq!(goes_on_with(&mut client, "group", "skipped", 1), ["new"]);
+}
+
+#[test]
+#[cfg_attr(not(have_java), ignore = "a JDK or Maven is absent")]
 fn times_have_a_lower_and_an_upper_offset() {
     let cluster = Cluster::start(&Options::new().shards(2));
     let queues = cluster.create_topic(TOPIC, 2);

@@ -123,6 +123,44 @@ fn order_holds_while_consumers_join_and_leave_and_the_broker_is_killed() {
     }
 }
 
+/// The same of the Go client, as far as it can be seen from outside. It gives no lock back, so the other one waits until the
+/// lock expires; and it commits every five seconds only, so more comes again, but nothing is passed over.
+#[test]
+#[ignore = "two minutes, most of them the expiry of locks; needs Go"]
+fn order_holds_while_a_go_consumer_joins_and_the_broker_is_killed() {
+    let mut cluster = Cluster::start(&Options::new().shards(2));
+    let queues = cluster.create_topic("ordered", 2);
+    let mut client = Client::start(Language::Go, &cluster);
+    client.producer_with("producer", json!({"timeout_ms": 3000}));
+    let consumer = |name: &'static str| Consumer::new("group", "ordered").name(name).orderly();
+    client.consumer(&consumer("first"));
+    let stream = client.stream("producer", "ordered", &queues, i32::MAX as usize, 100);
+    client.receive("first", 200, WITHIN);
+    client.consumer(&consumer("second"));
+    client.receive("second", 200, WITHIN);
+    let before = client.received_count("second");
+    client.receive("second", before + 200, WITHIN);
+    cluster.kill9();
+    cluster.start_again();
+    let before = client.acknowledged(stream);
+    eventually("messages flow", WITHIN, || {
+        (client.acknowledged(stream) > before + 200).then_some(())
+    });
+    client.stop(stream);
+    let outcome = client.end(stream, WITHIN);
+    let received = ledger::receive_all(
+        &[(&client, "first"), (&client, "second")],
+        &outcome.sent,
+        WITHIN,
+    );
+    ledger::nothing_lost(&outcome.sent, &received);
+    ledger::in_order(&received);
+    for (queue, offsets) in in_sequence(received) {
+        // When the owner changes, and after the kill.
+        assert!(steps_back(&offsets) <= 2, "{queue:?}: {offsets:?}");
+    }
+}
+
 fn a_message_that_fails_holds_its_queue(language: Language) {
     let cluster = Cluster::start(&Options::new().shards(2));
     let queues: Vec<Queue> = cluster.create_topic("holds", 1);

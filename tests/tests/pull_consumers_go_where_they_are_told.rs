@@ -217,3 +217,145 @@ fn a_lite_consumer_seeks_commits_and_goes_on_after_kill_9() {
     let assignment = client.call("lite_assignment", json!({"name": "subscribed"}));
     assert_eq!(assignment["queues"].as_array().map(Vec::len), Some(4));
 }
+
+/// What the pull consumer of the Go client asks for by itself and what it is told to ask for.
+#[test]
+#[cfg_attr(not(have_go), ignore = "Go is absent")]
+fn the_go_client_pulls_polls_and_commits_and_goes_on_after_kill_9() {
+    let options = Options::new()
+        .shards(2)
+        .set("offset_commit_interval_ms", "500");
+    let mut cluster = Cluster::start(&options.set("message_delay_levels", "1s 1s 1s 1s"));
+    let queues = cluster.create_topic(TOPIC, 2);
+    let (queue, empty) = (&queues[2], &queues[3]);
+    let mut client = Client::start(Language::Go, &cluster);
+    send_forty(&mut client, queue);
+    let pull = |client: &mut Client, group: &str, queue: &Queue, offset: i64, more: Value| {
+        let mut verb = json!({"group": group, "topic": TOPIC, "queue": queue, "offset": offset, "expression": "*"});
+        for (name, value) in more.as_object().expect("members") {
+            verb[name] = value.clone();
+        }
+        client.try_call("pull", verb).map(|answer| told(&answer))
+    };
+    let none = json!({});
+    for (group, offset, more, wanted) in [
+        ("all", 0, json!({"count": 8}), ("FOUND", 8, keys(0, 8, 1))),
+        ("all", 36, none.clone(), ("FOUND", 40, keys(36, 40, 1))),
+        (
+            "tags",
+            1,
+            json!({"expression": "fourth", "count": 8}),
+            ("FOUND", 33, keys(4, 33, 4)),
+        ),
+        (
+            "nothing",
+            0,
+            json!({"expression": "nothing"}),
+            ("NO_MATCHED_MSG", 40, vec![]),
+        ),
+        (
+            "sql",
+            0,
+            json!({"expression": "n > 30 AND TAGS = 'fourth'", "sql": true}),
+            ("FOUND", 40, keys(32, 40, 4)),
+        ),
+        ("all", 41, none.clone(), ("OFFSET_ILLEGAL", 40, vec![])),
+        (
+            "all",
+            1_000_000,
+            none.clone(),
+            ("OFFSET_ILLEGAL", 40, vec![]),
+        ),
+    ] {
+        let (status, next, found) = wanted;
+        let wanted = (status.to_owned(), next, 0, 40, found);
+        let shown = more.to_string();
+        assert_eq!(
+            pull(&mut client, group, queue, offset, more),
+            Ok(wanted),
+            "{offset} {shown}"
+        );
+    }
+    // This client always waits where there is nothing, until a message comes or the time is over.
+    let start = Instant::now();
+    let waited = pull(&mut client, "all", empty, 0, none.clone());
+    assert_eq!(waited, Ok(("NO_NEW_MSG".to_owned(), 0, 0, 0, vec![])));
+    let took = start.elapsed();
+    assert!(
+        (Duration::from_secs(10)..Duration::from_secs(40)).contains(&took),
+        "a pull that waits in vain was answered after {took:?}"
+    );
+    let mut other = Client::start(Language::Go, &cluster);
+    other.producer("late");
+    let start = Instant::now();
+    let late = {
+        let queue = empty.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(2));
+            other.send_to(&queue, "late", Mode::Sync, &[Message::new(TOPIC, "late")]);
+        })
+    };
+    let waited = pull(&mut client, "all", empty, 0, none);
+    let took = start.elapsed();
+    assert_eq!(
+        waited,
+        Ok(("FOUND".to_owned(), 1, 0, 1, vec!["late".to_owned()]))
+    );
+    assert!(
+        (Duration::from_millis(1500)..Duration::from_secs(8)).contains(&took),
+        "a pull that waits was answered after {took:?}"
+    );
+    late.join().expect("the other client sends");
+
+    // Polling: what is not acknowledged with success comes again.
+    let again = Message::new(TOPIC, "again").property("fails", 1);
+    client.send_to(queue, "producer", Mode::Sync, &[again]);
+    let start = |client: &mut Client, name: &str| {
+        let verb = json!({"name": name, "group": "polls", "topic": TOPIC, "expression": "*"});
+        client.call("pull_start", verb);
+    };
+    let poll_until = |client: &mut Client, name: &str, count: usize| {
+        eventually(&format!("{name} has {count} messages"), WITHIN, || {
+            client.call("pull_poll", json!({"name": name, "timeout_ms": 300}));
+            (client.received(name).len() >= count).then_some(())
+        });
+    };
+    start(&mut client, "first");
+    poll_until(&mut client, "first", 40 + 2 + 1);
+    let received = client.received("first");
+    let tries: Vec<i32> = received
+        .iter()
+        .filter(|r| r.key == "again")
+        .map(|r| r.reconsume_times)
+        .collect();
+    assert_eq!(tries, [0, 1], "{received:#?}");
+    let at = |client: &mut Client, name: &str| {
+        let verb = json!({"name": name, "topic": TOPIC, "queue": queue});
+        client.call("pull_offset", verb)["offset"].as_i64()
+    };
+    assert_eq!(at(&mut client, "first"), Some(41));
+    // Back by hand, and the next one of the group goes on there.
+    let set = json!({"name": "first", "topic": TOPIC, "queue": queue, "offset": 30});
+    client.call("set_pull_offset", set);
+    let committed = |cluster: &Cluster| {
+        raw::committed(&cluster.brokers()[&queue.broker], "polls", TOPIC, queue.id)
+    };
+    eventually("the offset is set", WITHIN, || {
+        (committed(&cluster) == Some(30)).then_some(())
+    });
+    client.shutdown("first");
+    std::thread::sleep(Duration::from_secs(1));
+    cluster.kill9();
+    cluster.start_again();
+    assert_eq!(committed(&cluster), Some(30));
+    let mut client = Client::start(Language::Go, &cluster);
+    start(&mut client, "second");
+    poll_until(&mut client, "second", 11);
+    let received: Vec<String> = client
+        .received("second")
+        .into_iter()
+        .map(|r| r.key)
+        .collect();
+    let wanted = [keys(30, 40, 1), vec!["again".to_owned()]].concat();
+    assert_eq!(received, wanted);
+}

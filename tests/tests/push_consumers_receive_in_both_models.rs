@@ -77,3 +77,42 @@ fn a_message_wakes_waiting_pulls(language: Language) {
         "the message came after {took_ms} ms: its pull was not woken"
     );
 }
+
+/// However a consumer takes the messages, in large pulls or small ones, much ahead or little, it gets them all in their order.
+#[test]
+#[cfg_attr(not(have_java), ignore = "a JDK or Maven is absent")]
+fn pulls_of_every_size_receive_the_same() {
+    let cluster = Cluster::start(&Options::new().shards(2));
+    let queues = cluster.create_topic("sized", 1);
+    let mut client = Client::start(Language::Java, &cluster);
+    client.producer("producer");
+    let mut all = Vec::new();
+    for (i, queue) in queues.iter().enumerate() {
+        let messages: Vec<Message> = (0..300)
+            .map(|n| Message {
+                // More in all than one answer holds.
+                body_bytes: if n % 10 == 0 { 40_000 } else { 10 },
+                ..Message::new("sized", format!("{i} {n}"))
+            })
+            .collect();
+        for part in messages.chunks(50) {
+            client.send_to(queue, "producer", Mode::Batch, part);
+        }
+        all.extend(messages);
+    }
+    for (group, pull, consume, threshold) in [
+        ("tiny", 1, 1, 2),
+        ("even", 8, 8, 16),
+        ("ragged", 7, 3, 10),
+        ("huge", 1024, 1024, 1000),
+    ] {
+        let consumer = Consumer::new(group, "sized").with("pull_batch", pull);
+        let consumer = consumer.with("consume_batch", consume);
+        client.consumer(&consumer.with("threshold", threshold));
+    }
+    for group in ["tiny", "even", "ragged", "huge"] {
+        let received = client.receive(group, all.len(), WITHIN);
+        ledger::equal(&all, &received);
+        ledger::came_in_order(&received);
+    }
+}

@@ -206,3 +206,132 @@ fn no_topic_comes_by_itself_when_forbidden(language: Language) {
     assert_eq!((outcome.sent.len(), outcome.failed.len()), (0, 1));
     assert!(raw::route(cluster.nameserver(), "forbidden").is_empty());
 }
+
+/// How many queues such a topic gets is what its producer asks for, within what its template has; a template that is not to be
+/// inherited makes nothing.
+#[test]
+#[cfg_attr(not(have_java), ignore = "a JDK or Maven is absent")]
+fn a_topic_that_comes_by_itself_is_like_its_template() {
+    let cluster = Cluster::start(&Options::new().shards(2));
+    let brokers: Vec<String> = cluster.brokers().into_values().collect();
+    let mut client = Client::start(Language::Java, &cluster);
+    for (template, perm) in [("template", 7), ("sterile", 6)] {
+        let verb =
+            json!({"brokers": brokers, "topic": template, "read": 3, "write": 3, "perm": perm});
+        client.call("set_topic", verb);
+        wait_route(&cluster, template, 3);
+    }
+    let cases = [
+        ("two", json!({"default_queues": 2}), Some(2)),
+        ("many", json!({"default_queues": 100}), Some(8)),
+        (
+            "alike",
+            json!({"default_queues": 3, "template": "template"}),
+            Some(3),
+        ),
+        (
+            "never",
+            json!({"default_queues": 8, "template": "sterile"}),
+            None,
+        ),
+        (
+            "nowhere",
+            json!({"default_queues": 8, "template": "unknown"}),
+            None,
+        ),
+    ];
+    for (topic, options, queues) in cases {
+        client.producer_with(topic, options);
+        let messages: Vec<Message> = (0..40)
+            .map(|i| Message::new(topic, format!("message {i}")))
+            .collect();
+        let outcome = client.try_send(topic, Mode::Sync, None, &messages[..1]);
+        let Some(queues) = queues else {
+            assert!(outcome.sent.is_empty(), "{topic}: {outcome:?}");
+            assert!(raw::route(cluster.nameserver(), topic).is_empty());
+            continue;
+        };
+        assert!(outcome.failed.is_empty(), "{topic}: {outcome:?}");
+        // The other shard makes the topic when its turn comes.
+        client.send(topic, Mode::Sync, &messages[1..]);
+        wait_route(&cluster, topic, queues);
+        let config = client.call("topic", json!({"broker": brokers[0], "topic": topic}));
+        let numbers = ["read", "write", "perm"].map(|name| config[name].as_i64());
+        assert_eq!(numbers, [Some(queues), Some(queues), Some(6)], "{topic}");
+    }
+}
+
+/// The queues of a topic in order are those that the NameServer says, whatever brokers come and go.
+#[test]
+#[cfg_attr(not(have_java), ignore = "a JDK or Maven is absent")]
+fn the_queues_of_an_order_topic_are_what_the_nameserver_says() {
+    let cluster = Cluster::start(&Options::new().shards(2));
+    let nameserver = cluster.nameserver().to_owned();
+    let brokers = cluster.brokers();
+    let names: Vec<&String> = brokers.keys().collect();
+    let mut client = Client::start(Language::Java, &cluster);
+    let addresses: Vec<&String> = brokers.values().collect();
+    client.call(
+        "set_topic",
+        json!({"brokers": addresses, "topic": "sequence", "read": 4, "write": 4, "order": true}),
+    );
+    wait_route(&cluster, "sequence", 4);
+    let conf = format!("{}:1;{}:2", names[0], names[1]);
+    let mut mqadmin = |args: &[&str]| -> String {
+        let args: Vec<&str> = args.iter().copied().chain(["-n", &nameserver]).collect();
+        let answer = client.call("mqadmin", json!({"args": args}));
+        answer["output"].as_str().unwrap_or_default().to_owned()
+    };
+    mqadmin(&[
+        "updateNamesrvConfig",
+        "-k",
+        "orderMessageEnable",
+        "-v",
+        "true",
+    ]);
+    mqadmin(&[
+        "updateOrderConf",
+        "-t",
+        "sequence",
+        "-v",
+        &conf,
+        "-m",
+        "put",
+    ]);
+    let told = mqadmin(&["updateOrderConf", "-t", "sequence", "-m", "get"]);
+    assert!(told.contains(&conf), "{told}");
+    let used = |client: &mut Client, producer: &str| {
+        client.producer(producer);
+        let messages: Vec<Message> = (0..24)
+            .map(|i| Message::new("sequence", format!("message {i}")))
+            .collect();
+        let sent = client.send(producer, Mode::Sync, &messages);
+        let mut used: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+        for s in sent {
+            let queues = used.entry(s.place.broker).or_default();
+            if !queues.contains(&s.place.queue) {
+                queues.push(s.place.queue);
+                queues.sort_unstable();
+            }
+        }
+        used
+    };
+    let wanted = BTreeMap::from([(names[0].clone(), vec![0]), (names[1].clone(), vec![0, 1])]);
+    assert_eq!(used(&mut client, "in-order"), wanted);
+    // Consumers have all of them.
+    client.consumer(&Consumer::new("group", "sequence"));
+    client.receive("group", 24, WITHIN);
+    let args = [
+        "updateOrderConf",
+        "-t",
+        "sequence",
+        "-m",
+        "delete",
+        "-n",
+        &nameserver,
+    ];
+    client.call("mqadmin", json!({"args": args}));
+    let all = (0..4).collect::<Vec<i32>>();
+    let wanted = BTreeMap::from([(names[0].clone(), all.clone()), (names[1].clone(), all)]);
+    assert_eq!(used(&mut client, "free"), wanted);
+}

@@ -414,13 +414,11 @@ impl Engine {
         name: &str,
         header: &SendMessageRequest<'_>,
     ) -> Result<(), Refusal> {
-        let template = self
-            .topics
-            .get(&header.default_topic.to_str())
-            .map(|topic| &topic.config);
-        let allowed = |template: &&TopicConfig| {
-            template.perm & perm::INHERIT != 0 && self.settings.auto_create_topic
-        };
+        let template_name = header.default_topic.to_str();
+        let template = self.topics.get(&template_name).map(|topic| &topic.config);
+        // A template that an operator made works also where nothing is made from the general one.
+        let usable = self.settings.auto_create_topic || template_name != name::AUTO_CREATE_TOPIC;
+        let allowed = |template: &&TopicConfig| usable && template.perm & perm::INHERIT != 0;
         let Some(template) = template.filter(allowed) else {
             return Err(no_topic(name));
         };
@@ -476,5 +474,60 @@ fn batched<'a>(
             without: &[],
             append: &[],
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::test_host::{TestHost, settings, small_log};
+
+    #[test]
+    fn only_the_general_template_depends_on_automatic_creation() {
+        for (auto_create_topic, template, code) in [
+            (true, "TBW102", response::SUCCESS),
+            (false, "TBW102", response::TOPIC_NOT_EXIST),
+            (true, "own", response::SUCCESS),
+            (false, "own", response::SUCCESS),
+            (false, "sterile", response::TOPIC_NOT_EXIST),
+            (false, "none", response::TOPIC_NOT_EXIST),
+        ] {
+            let settings = crate::engine::Settings {
+                auto_create_topic,
+                ..settings()
+            };
+            let mut host = TestHost::start(1, settings, small_log());
+            let connection = host.connect();
+            for (topic, perm) in [("own", "7"), ("sterile", "6")] {
+                let fields = [
+                    ("topic", topic),
+                    ("defaultTopic", "TBW102"),
+                    ("readQueueNums", "2"),
+                    ("writeQueueNums", "2"),
+                    ("perm", perm),
+                    ("topicFilterType", "SINGLE_TAG"),
+                    ("order", "false"),
+                ];
+                host.ask(connection, request::UPDATE_AND_CREATE_TOPIC, &fields, b"");
+                // No NameServer is there to hear of it.
+                host.advance(4_000);
+            }
+            let fields = [
+                ("a", "producers"),
+                ("b", "new"),
+                ("c", template),
+                ("d", "4"),
+                ("e", "0"),
+                ("f", "0"),
+                ("g", "1700000000000"),
+                ("h", "0"),
+            ];
+            let reply = host.request(connection, request::SEND_MESSAGE_V2, &fields, b"body");
+            assert_eq!(reply.code, code, "{auto_create_topic} {template}");
+            let made = host.engine.topics.get("new");
+            let shown = made.map(|topic| (topic.config.write_queue_nums, topic.config.perm));
+            let queues = if template == "own" { 2 } else { 4 };
+            assert_eq!(shown, (code == response::SUCCESS).then_some((queues, 6)));
+        }
     }
 }

@@ -10,6 +10,7 @@ use corelane_wire::header::group::{
     DeleteSubscriptiongroupRequest, GetSubscriptiongroupConfigRequest,
 };
 
+use super::attribute;
 use crate::engine::turn::{Refusal, Request, Turn};
 use crate::engine::{Engine, name};
 use crate::log::Position;
@@ -21,7 +22,7 @@ impl Engine {
         req: &Request<'_>,
     ) -> Result<(), Refusal> {
         let config = SubscriptionGroupConfig::from_json(req.frame.body)?;
-        self.check_group_config(&config)?;
+        let config = self.checked_group_config(config)?;
         let end = self.put_group(turn, config)?;
         self.answer_change(turn, req, end);
         Ok(())
@@ -33,18 +34,22 @@ impl Engine {
         req: &Request<'_>,
     ) -> Result<(), Refusal> {
         let list = SubscriptionGroupList::from_json(req.frame.body)?;
-        for config in &list.group_config_list {
-            self.check_group_config(config)?;
-        }
+        let checked = |config| self.checked_group_config(config);
+        let configs = list.group_config_list.into_iter().map(checked);
+        let configs = configs.collect::<Result<Vec<_>, _>>()?;
         let mut end = None;
-        for config in list.group_config_list {
+        for config in configs {
             end = self.put_group(turn, config)?.or(end);
         }
         self.answer_change(turn, req, end);
         Ok(())
     }
 
-    fn check_group_config(&self, config: &SubscriptionGroupConfig) -> Result<(), Refusal> {
+    /// The attributes of `config` are changes; those of what it gives are all that the group has.
+    fn checked_group_config(
+        &self,
+        mut config: SubscriptionGroupConfig,
+    ) -> Result<SubscriptionGroupConfig, Refusal> {
         name::check_group(&config.group_name)?;
         let most = self.settings.max_topic_queues;
         if !(0..=most).contains(&config.retry_queue_nums) {
@@ -56,7 +61,13 @@ impl Engine {
                 ),
             ));
         }
-        Ok(())
+        let known = self.groups.get(&config.group_name);
+        config.attributes = attribute::changed(
+            &attribute::OF_GROUPS,
+            known.map(|group| &group.attributes),
+            &config.attributes,
+        )?;
+        Ok(config)
     }
 
     fn answer_change(&mut self, turn: &mut Turn<'_>, req: &Request<'_>, end: Option<Position>) {

@@ -2,6 +2,7 @@
 //!
 //! None of it is on the path of a message; clarity comes before speed here.
 
+mod attribute;
 mod broker;
 mod connection;
 mod consumption;

@@ -14,18 +14,11 @@ use corelane_wire::header::topic::{
     UpdateAndCreateTopicRequest,
 };
 
+use super::attribute;
 use crate::engine::position::no_topic;
 use crate::engine::turn::{Effect, Refusal, Request, Turn};
 use crate::engine::{Engine, name};
 use crate::log::{Position, ReadMiss};
-
-/// Attributes that a topic may have.
-const ATTRIBUTES: [&str; 4] = [
-    "message.type",
-    "queue.type",
-    "cleanup.policy",
-    "reserve.time",
-];
 
 impl Engine {
     pub(super) fn update_topic(
@@ -35,13 +28,9 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let header = UpdateAndCreateTopicRequest::decode(&req.frame.ext)?;
         let topic = header.topic.to_str().into_owned();
-        let before = self
-            .topics
-            .get(&topic)
-            .map(|topic| topic.config.attributes.clone());
         let attributes = match header.attributes {
-            Some(text) => changed_attributes(before, &text.to_str())?,
-            None => before.unwrap_or_default(),
+            Some(text) => attribute::parsed(&text.to_str())?,
+            None => BTreeMap::new(),
         };
         let config = TopicConfig {
             topic_name: topic,
@@ -97,10 +86,11 @@ impl Engine {
         Ok(())
     }
 
+    /// The attributes of `config` are changes.
     fn update_checked(
         &mut self,
         turn: &mut Turn<'_>,
-        config: TopicConfig,
+        mut config: TopicConfig,
     ) -> Result<Option<Position>, Refusal> {
         name::check_topic(&config.topic_name)?;
         if name::is_system_topic(&config.topic_name) {
@@ -122,6 +112,12 @@ impl Engine {
                 ),
             ));
         }
+        let known = self.topics.get(&config.topic_name);
+        config.attributes = attribute::changed(
+            &attribute::OF_TOPICS,
+            known.map(|topic| &topic.config.attributes),
+            &config.attributes,
+        )?;
         self.put_topic(turn, config)
     }
 
@@ -269,58 +265,5 @@ impl Engine {
         };
         turn.answer_body(req.to, &list.to_json());
         Ok(())
-    }
-}
-
-/// Applies `+key=value,-key` to the attributes that a topic has; a new topic takes additions only.
-fn changed_attributes(
-    before: Option<BTreeMap<String, String>>,
-    text: &str,
-) -> Result<BTreeMap<String, String>, Refusal> {
-    let wrong = |what: String| Refusal::new(response::SYSTEM_ERROR, what);
-    let is_new = before.is_none();
-    let mut attributes = before.unwrap_or_default();
-    for change in text
-        .split(',')
-        .map(str::trim)
-        .filter(|change| !change.is_empty())
-    {
-        let (sign, rest) = change.split_at_checked(1).unwrap_or(("", change));
-        let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
-        if !ATTRIBUTES.contains(&key) {
-            return Err(wrong(format!("unsupported key: {key}")));
-        }
-        match sign {
-            "+" => attributes.insert(key.to_owned(), value.to_owned()),
-            "-" if !is_new => attributes.remove(key),
-            _ => {
-                return Err(wrong(format!(
-                    "the attribute {change:?} must begin with + (or - where the topic exists)"
-                )));
-            }
-        };
-    }
-    Ok(attributes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attributes_are_added_to_new_topics_and_changed_on_old_ones() {
-        let new = changed_attributes(None, "+message.type=FIFO");
-        assert_eq!(
-            new.as_ref()
-                .map(|a| a.get("message.type").map(String::as_str)),
-            Ok(Some("FIFO"))
-        );
-        let old = new.unwrap_or_default();
-        assert_eq!(
-            changed_attributes(Some(old.clone()), "-message.type"),
-            Ok(BTreeMap::new())
-        );
-        assert!(changed_attributes(None, "-message.type").is_err());
-        assert!(changed_attributes(Some(old), "+no.such=1").is_err());
     }
 }

@@ -16,6 +16,7 @@ import org.apache.rocketmq.remoting.protocol.body.ConsumerRunningInfo;
 import org.apache.rocketmq.remoting.protocol.route.BrokerData;
 import org.apache.rocketmq.remoting.protocol.route.QueueData;
 import org.apache.rocketmq.remoting.protocol.route.TopicRouteData;
+import org.apache.rocketmq.remoting.protocol.subscription.GroupRetryPolicy;
 import org.apache.rocketmq.remoting.protocol.subscription.SubscriptionGroupConfig;
 import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 import org.apache.rocketmq.tools.command.MQAdminStartup;
@@ -67,6 +68,7 @@ final class Admin {
                 for (Object address : verb.getJSONArray("brokers")) {
                     TopicConfig config =
                         new TopicConfig(topic, verb.getIntValue("read"), verb.getIntValue("write"), verb.getIntValue("perm", 6));
+                    config.setOrder(verb.getBooleanValue("order"));
                     JSONObject attributes = verb.getJSONObject("attributes");
                     if (attributes != null) {
                         config.setAttributes(new LinkedHashMap<>());
@@ -87,6 +89,15 @@ final class Admin {
                     g.setRetryQueueNums(verb.getIntValue("retry_queues", 1));
                     g.setConsumeEnable(verb.getBooleanValue("consume", true));
                     g.setConsumeBroadcastEnable(verb.getBooleanValue("broadcast", true));
+                    g.setNotifyConsumerIdsChangedEnable(verb.getBooleanValue("notify", true));
+                    g.setBrokerId(verb.getLongValue("broker_id"));
+                    g.setWhichBrokerWhenConsumeSlowly(verb.getLongValue("slow_broker_id", 1));
+                    if (verb.containsKey("attributes")) {
+                        verb.getJSONObject("attributes").forEach((k, v) -> g.getAttributes().put(k, (String) v));
+                    }
+                    if (verb.containsKey("retry_policy")) {
+                        g.setGroupRetryPolicy(verb.getObject("retry_policy", GroupRetryPolicy.class));
+                    }
                     client().createAndUpdateSubscriptionGroupConfig((String) address, g);
                 }
                 return out;
@@ -94,7 +105,10 @@ final class Admin {
                 SubscriptionGroupConfig found = client().examineSubscriptionGroupConfig(verb.getString("broker"), group);
                 return found == null ? out : out.fluentPut("retry_max_times", found.getRetryMaxTimes())
                     .fluentPut("retry_queues", found.getRetryQueueNums()).fluentPut("consume", found.isConsumeEnable())
-                    .fluentPut("broadcast", found.isConsumeBroadcastEnable());
+                    .fluentPut("broadcast", found.isConsumeBroadcastEnable())
+                    .fluentPut("notify", found.isNotifyConsumerIdsChangedEnable()).fluentPut("broker_id", found.getBrokerId())
+                    .fluentPut("slow_broker_id", found.getWhichBrokerWhenConsumeSlowly())
+                    .fluentPut("retry_policy", found.getGroupRetryPolicy()).fluentPut("attributes", found.getAttributes());
             case "groups":
                 return out.fluentPut("groups",
                     client().getAllSubscriptionGroup(verb.getString("broker"), 5000).getSubscriptionGroupTable().keySet());
@@ -112,9 +126,11 @@ final class Admin {
                 return out;
             case "request_mode":
                 for (Object address : verb.getJSONArray("brokers")) {
-                    client().setMessageRequestMode((String) address, topic, group, MessageRequestMode.valueOf(verb.getString("mode")), 0, 5000);
+                    client().setMessageRequestMode((String) address, topic, group, MessageRequestMode.valueOf(verb.getString("mode")),
+                        verb.getIntValue("share"), 5000);
                 }
                 return out;
+            case "resume_half": return out.fluentPut("resumed", client().resumeCheckHalfMessage(topic, verb.getString("message_id")));
             case "running_info":
                 ConsumerRunningInfo running = client().getConsumerRunningInfo(group, verb.getString("client"), false);
                 JSONArray assigned = new JSONArray();

@@ -12,6 +12,7 @@ import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
+import org.apache.rocketmq.client.impl.consumer.RebalanceImpl;
 import org.apache.rocketmq.client.utils.MessageUtil;
 import org.apache.rocketmq.common.UtilAll;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
@@ -38,7 +39,8 @@ final class Consumers {
     /**
      * Starts one: "model" is clustering or broadcasting, "from" is first, last or timestamp ("timestamp_ms", whole seconds).
      * May say "sql", "orderly", "threads", "max_reconsume", "retry_level", "client_rebalance", "strategy", "trace",
-     * "trace_topic", "namespace", "replies_with" (a producer).
+     * "trace_topic", "namespace", "namespace_v2", "replies_with" (a producer), "pull_batch", "consume_batch", and "threshold" of
+     * messages of a queue that it has and does not pull beyond.
      */
     @SuppressWarnings("deprecation")
     JSONObject start(JSONObject verb) throws Exception {
@@ -56,6 +58,7 @@ final class Consumers {
         if (verb.containsKey("namespace")) {
             consumer.setNamespace(verb.getString("namespace"));
         }
+        consumer.setNamespaceV2(verb.getString("namespace_v2"));
         consumer.setMessageModel(verb.getString("model").equals("broadcasting") ? MessageModel.BROADCASTING : MessageModel.CLUSTERING);
         switch (verb.getString("from")) {
             case "first": consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET); break;
@@ -71,6 +74,9 @@ final class Consumers {
         consumer.setConsumeThreadMax(verb.getIntValue("threads", 1));
         consumer.setMaxReconsumeTimes(verb.getIntValue("max_reconsume", -1));
         consumer.setClientRebalance(verb.getBooleanValue("client_rebalance", true));
+        consumer.setPullBatchSize(verb.getIntValue("pull_batch", 32));
+        consumer.setConsumeMessageBatchMaxSize(verb.getIntValue("consume_batch", 1));
+        consumer.setPullThresholdForQueue(verb.getIntValue("threshold", 1000));
         consumer.setPopInvisibleTime(5000);
         consumer.setSuspendCurrentQueueTimeMillis(200);
         if (verb.containsKey("strategy")) {
@@ -104,17 +110,28 @@ final class Consumers {
         return new JSONObject();
     }
 
-    /** The queues of "topic" that the consumer has now; of an orderly one those whose lock it holds. */
+    /**
+     * The queues of "topic" that the consumer has now; of an orderly one those whose lock it holds; with "pop" those that it
+     * pops from.
+     */
     @SuppressWarnings("deprecation")
     JSONObject assigned(JSONObject verb) {
         JSONArray queues = new JSONArray();
+        RebalanceImpl rebalance = consumers.get(verb.getString("name")).getDefaultMQPushConsumerImpl().getRebalanceImpl();
         boolean locked = verb.getBooleanValue("locked");
-        consumers.get(verb.getString("name")).getDefaultMQPushConsumerImpl().getRebalanceImpl().getProcessQueueTable()
-            .forEach((q, state) -> {
+        if (verb.getBooleanValue("pop")) {
+            rebalance.getPopProcessQueueTable().forEach((q, state) -> {
+                if (q.getTopic().equals(verb.getString("topic")) && !state.isDropped()) {
+                    queues.add(Messages.queue(q));
+                }
+            });
+        } else {
+            rebalance.getProcessQueueTable().forEach((q, state) -> {
                 if (q.getTopic().equals(verb.getString("topic")) && !state.isDropped() && (!locked || state.isLocked())) {
                     queues.add(Messages.queue(q));
                 }
             });
+        }
         return new JSONObject().fluentPut("queues", queues);
     }
 

@@ -26,8 +26,10 @@ public final class Driver {
 
     public static void main(String[] args) throws Exception {
         System.setOut(System.err);
-        // Clients look for new queues every second instead of every twenty.
-        System.setProperty("rocketmq.client.rebalance.waitInterval", "1000");
+        if (System.getProperty("rocketmq.client.rebalance.waitInterval") == null) {
+            // Clients look for new queues every second instead of every twenty.
+            System.setProperty("rocketmq.client.rebalance.waitInterval", "1000");
+        }
         String nameservers = args[0];
         Producers producers = new Producers(nameservers);
         Consumers consumers = new Consumers(nameservers, producers);

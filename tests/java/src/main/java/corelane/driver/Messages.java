@@ -27,13 +27,19 @@ final class Messages {
         return messages;
     }
 
-    /** At most one of "delay_level", "delay_sec", "delay_ms" and "deliver_ms" (milliseconds since 1970) says that it is to wait. */
+    /**
+     * At most one of "delay_level", "delay_sec", "delay_ms" and "deliver_ms" (milliseconds since 1970) says that it is to wait.
+     * "wait_stored" says whether the acknowledgement is to wait for the disk.
+     */
     static Message one(JSONObject in) {
         Message m = new Message(in.getString("topic"), in.getString("tag"), in.getString("key"),
             padded(in.getString("body"), in.getIntValue("body_bytes")));
         JSONObject properties = in.getJSONObject("properties");
         if (properties != null) {
             properties.forEach((k, v) -> m.putUserProperty(k, (String) v));
+        }
+        if (in.containsKey("wait_stored")) {
+            m.setWaitStoreMsgOK(in.getBooleanValue("wait_stored"));
         }
         if (in.containsKey("delay_level")) {
             m.setDelayTimeLevel(in.getIntValue("delay_level"));

@@ -31,8 +31,9 @@ final class Producers {
     }
 
     /**
-     * May say "retries", "timeout_ms", "vip_channel", "max_message_bytes", "transactions", "trace", "trace_topic", "namespace",
-     * "compress" (zlib, lz4 or zstd: every body of 100 bytes or more; or none).
+     * May say "retries", "timeout_ms", "vip_channel", "max_message_bytes", "transactions", "check", "trace", "trace_topic",
+     * "namespace", "namespace_v2", "default_queues" and "template" of topics that come by themselves, "auto_batch", "compress"
+     * (zlib, lz4 or zstd: every body of 100 bytes or more; or none).
      */
     @SuppressWarnings("deprecation")
     JSONObject start(JSONObject verb) throws Exception {
@@ -51,6 +52,12 @@ final class Producers {
         if (verb.containsKey("namespace")) {
             producer.setNamespace(verb.getString("namespace"));
         }
+        producer.setNamespaceV2(verb.getString("namespace_v2"));
+        producer.setDefaultTopicQueueNums(verb.getIntValue("default_queues", 4));
+        if (verb.containsKey("template")) {
+            producer.setCreateTopicKey(verb.getString("template"));
+        }
+        producer.setAutoBatch(verb.getBooleanValue("auto_batch"));
         if ("none".equals(verb.getString("compress"))) {
             producer.setCompressMsgBodyOverHowmuch(Integer.MAX_VALUE);
         } else if (verb.containsKey("compress")) {
@@ -62,7 +69,10 @@ final class Producers {
         return new JSONObject();
     }
 
-    /** What becomes of a transaction stands in its message: the property "local" at first, "check" when the broker asks. */
+    /**
+     * What becomes of a transaction stands in its message: the property "local" at first, "check" when the broker asks; where
+     * it has no "check", in the verb.
+     */
     private static TransactionMQProducer transactional(JSONObject verb) {
         TransactionMQProducer producer = new TransactionMQProducer(verb.getString("group"));
         producer.setTransactionListener(new TransactionListener() {
@@ -72,7 +82,8 @@ final class Producers {
 
             public LocalTransactionState checkLocalTransaction(MessageExt m) {
                 Driver.emit(Messages.shown(m).fluentPut("event", "message").fluentPut("consumer", verb.getString("name") + " checks"));
-                return state(m.getProperty("check"));
+                String check = m.getProperty("check");
+                return state(check == null ? verb.getString("check") : check);
             }
         });
         return producer;

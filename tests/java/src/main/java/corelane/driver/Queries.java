@@ -52,6 +52,12 @@ final class Queries {
             case "clone_offsets":
                 client.cloneGroupOffset(group, verb.getString("to_group"), topic, verb.getBooleanValue("offline"));
                 return out;
+            case "time_spans":
+                JSONArray spans = new JSONArray();
+                client.queryConsumeTimeSpan(topic, group).forEach(s -> spans.add(Messages.queue(s.getMessageQueue())
+                    .fluentPut("min_ms", s.getMinTimeStamp()).fluentPut("max_ms", s.getMaxTimeStamp())
+                    .fluentPut("consumed_ms", s.getConsumeTimeStamp()).fluentPut("delay_ms", s.getDelayTime())));
+                return out.fluentPut("queues", spans);
             case "consume_status":
                 client.getConsumeStatus(topic, group, verb.getString("client")).forEach((c, table) -> out.put(c, offsets(table).get("queues")));
                 return out;
