@@ -224,7 +224,7 @@ mod tests {
     fn what_is_short_is_its_own() {
         let mut pages = Pages::default();
         let short = pages.zeroed(5000);
-        assert!(short.block.is_none() && address(&short) % BUFFER_ALIGN == 0);
+        assert!(short.block.is_none() && address(&short).is_multiple_of(BUFFER_ALIGN));
         assert!(pages.block.is_none());
     }
 }
