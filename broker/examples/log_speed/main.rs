@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p corelane-broker --example log_speed WHAT DIR [ROUNDS [SECONDS A ROUND]]`
 //!
-//! WHAT is one of `groups`, `producers`, `queues`, `queues-on-disk`, `idle`, `scan`, `start`, `cold`, `padding`. It runs on core 0 and needs up
+//! WHAT is one of `groups`, `groups-of-four` (large messages), `producers`, `queues`, `queues-on-disk`, `idle`, `scan`, `start`, `cold`, `padding`. It runs on core 0 and needs up
 //! to 9 GB in DIR, a directory that it makes and removes.
 
 #![allow(
@@ -63,7 +63,8 @@ fn main() {
     let executor = executor(Placement::Fixed(0)).make().unwrap();
     executor.run(async move {
         match what.as_str() {
-            "groups" => writing::groups(&given).await,
+            "groups" => writing::groups(&given, writing::BODY_BYTES).await,
+            "groups-of-four" => writing::groups(&given, 63 << 10).await,
             "producers" => writing::producers(&given).await,
             "queues" => writing::queues(&given).await,
             "queues-on-disk" => writing::queues_on_disk(&given).await,

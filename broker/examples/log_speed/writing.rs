@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const GROUP_BYTES: usize = 256 << 10;
 const IN_FLIGHT: usize = 4;
-const BODY_BYTES: usize = 1024;
+pub const BODY_BYTES: usize = 1024;
 const RAW_BYTES: u64 = 256 << 20;
 const SEGMENT_BYTES: u64 = 128 << 20;
 /// Two full segments are kept, so that segments are used again.
@@ -126,11 +126,12 @@ async fn begin_within_a_segment(host: &mut Host, message: &Message, picks: &mut 
     }
 }
 
-pub async fn groups(setting: &Setting) {
+/// `BODY_BYTES` of them a message, or so many that four make a group.
+pub async fn groups(setting: &Setting, body_bytes: usize) {
     let path = setting.directory.join("raw");
     write_file(&path, RAW_BYTES);
     let mut raw = Raw::open(&path, true, IN_FLIGHT, GROUP_BYTES);
-    let message = Message::with_body(BODY_BYTES);
+    let message = Message::with_body(body_bytes);
     let (mut host, mut picks) = filled(&setting.directory.join("log"), &message, 1).await;
     let (mut within, mut steady) = (Vec::new(), Vec::new());
     for _ in 0..setting.rounds {

@@ -41,6 +41,12 @@ pub(super) struct Window {
 }
 
 impl Log {
+    /// Where the last group ends that was handed out to be written.
+    pub(super) fn issued(&self) -> Position {
+        let last = self.window.in_flight.back();
+        last.map_or(self.durable, |write| write.end)
+    }
+
     /// The next group to write; to be called until `None` at the end of a turn.
     pub fn next_write(&mut self, now_ms: i64) -> Option<WriteOp> {
         self.work.set_now(now_ms);

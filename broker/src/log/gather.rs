@@ -1,5 +1,6 @@
-//! Building the index of a segment while it fills, from groups in the tail buffers that have become durable: nothing has
-//! to be read back then.
+//! Building the index of a segment while it fills, from groups in the tail buffers: nothing has to be read back then. A group
+//! is taken soon after it was issued, while the processor's cache still has it. That it is durable is asked for when the
+//! index is written, which is when all of the segment is.
 //!
 //! A segment is given up, and read back once it is full, when its index will need more than `index_memory_bytes`, when a
 //! group has left the tail buffers too early, and when the log was opened in its middle.
@@ -51,8 +52,9 @@ fn needs_at_end(building: &Building) -> usize {
 }
 
 impl Log {
-    /// Takes groups that have become durable.
+    /// Takes groups that have been issued.
     pub(super) fn gather(&mut self) {
+        let issued = self.issued();
         let step = STEP_BYTES.min(self.options.tail_cache_bytes as u64 / STEP_PART);
         let mut taken = 0;
         while taken < MOST_BYTES {
@@ -69,13 +71,13 @@ impl Log {
                 continue;
             }
             let waits_for = if is_full { end } else { at + step };
-            if taken == 0 && self.durable < waits_for {
+            if taken == 0 && issued < waits_for {
                 self.gather.building = Some(building);
                 return;
             }
-            let Some((group, position)) = self.tail.group_from(at, self.durable) else {
-                // Either it is not durable yet, or it is gone from memory.
-                if at >= self.durable.min(end) {
+            let Some((group, position)) = self.tail.group_from(at, issued) else {
+                // Either it is not issued yet, or it is gone from memory.
+                if at >= issued.min(end) {
                     self.gather.building = Some(building);
                     return;
                 }

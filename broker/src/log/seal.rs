@@ -1,4 +1,4 @@
-//! Building the index of a segment from its groups: as they become durable (`gather`), or read back and checked one by one,
+//! Building the index of a segment from its groups: as they are issued (`gather`), or read back and checked one by one,
 //! in the background once it is full and at opening where it is missing.
 //!
 //! Memory while it runs: 28 bytes a record, 8 bytes a key, 4 more a record at the end, one window where it is read back;

@@ -141,8 +141,8 @@ impl TailBuffers {
         Some(found.map(|(_, record)| placed.buffer.slice(wanted..wanted + record.len())))
     }
 
-    /// The first sealed group at or after `position` in the buffer that holds it, if it ends at or before `durable`.
-    pub fn group_from(&self, position: Position, durable: Position) -> Option<(Slice, Position)> {
+    /// The first sealed group at or after `position` in the buffer that holds it, if it ends at or before `limit`.
+    pub fn group_from(&self, position: Position, limit: Position) -> Option<(Slice, Position)> {
         let placed = &self.buffers[self.find(position)?];
         let wanted = (position - placed.start) as u32;
         let group = placed.groups.partition_point(|&start| start < wanted);
@@ -152,7 +152,7 @@ impl TailBuffers {
             .get(group + 1)
             .map_or(placed.buffer.written(), |&next| next as usize);
         let position = placed.start + start as u64;
-        (placed.start + end as u64 <= durable).then(|| (placed.buffer.slice(start..end), position))
+        (placed.start + end as u64 <= limit).then(|| (placed.buffer.slice(start..end), position))
     }
 
     /// Gives up the oldest buffers while there are more than the cache may hold, as far as they are durable.
