@@ -59,7 +59,8 @@ enum Asked {
     Ack,
     /// By queue, and how many pops there were before.
     Reset(BTreeMap<i32, i64>, usize),
-    Commit,
+    /// The queue and the offset, where the group pops.
+    Commit(Option<(i32, i64)>),
     Pull(i32),
     PullReset(BTreeMap<i32, i64>),
     Query(i32),
@@ -219,12 +220,14 @@ impl Resets {
             ("commitOffset", &target.to_string()),
         ];
         let opaque = world.ask(request::UPDATE_CONSUMER_OFFSET, &fields, &[]);
+        let mut moved = None;
         if group == POPPERS {
             let queue = self.popped.entry(queue_id).or_default();
             queue.may_go_to(target);
             queue.since_asked = true;
+            moved = Some((queue_id, target));
         }
-        self.asked.insert(opaque, Asked::Commit);
+        self.asked.insert(opaque, Asked::Commit(moved));
         queue_id
     }
 
@@ -292,7 +295,9 @@ impl Resets {
             );
             assert!(offsets.iter().copied().eq(first..=last), "seed {seed}");
             queue.next = BTreeSet::from([last + 1]);
-            queue.next.extend(under_way.get(&queue_id));
+            queue
+                .next
+                .extend(under_way.get(&queue_id).into_iter().flatten());
             queue.after_crash.extend([first, last + 1]);
             queue.since_asked = true;
             for offset in first..=last {
@@ -305,12 +310,22 @@ impl Resets {
     }
 
     /// What resets and commits that are not answered would set.
-    fn targets_under_way(&self) -> BTreeMap<i32, i64> {
-        let targets = self.asked.values().filter_map(|asked| match asked {
-            Asked::Reset(targets, _) => Some(targets),
-            _ => None,
-        });
-        targets.flatten().map(|(id, to)| (*id, *to)).collect()
+    fn targets_under_way(&self) -> BTreeMap<i32, BTreeSet<i64>> {
+        let mut under_way: BTreeMap<i32, BTreeSet<i64>> = BTreeMap::new();
+        for asked in self.asked.values() {
+            match asked {
+                Asked::Reset(targets, _) => {
+                    for (queue_id, target) in targets {
+                        under_way.entry(*queue_id).or_default().insert(*target);
+                    }
+                }
+                Asked::Commit(Some((queue_id, target))) => {
+                    under_way.entry(*queue_id).or_default().insert(*target);
+                }
+                _ => {}
+            }
+        }
+        under_way
     }
 
     fn take_reset(&mut self, world: &World, targets: &BTreeMap<i32, i64>, before: usize) {
