@@ -1,6 +1,7 @@
 //! One thing goes wrong at a time: errors, a full disk, missing and damaged files, and a crash at every single point.
 
-use super::model::{Model, small_options};
+use super::model::Model;
+use super::options::small_options;
 use super::seeds::{run_many, run_one};
 use super::{Cause, Faults, LogHost, Random, SimDisk, block_on};
 use std::cell::RefCell;

@@ -23,6 +23,8 @@ mod log_tests;
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod model;
 #[cfg(test)]
+mod options;
+#[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod seeds;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use corelane_wire::code::{pull_flag, request, response};
 use corelane_wire::record::Record;
 
-use super::model::small_options;
+use super::options::small_options;
 use super::random::Random;
 use super::seeds::{run_many, run_named, run_one};
 use super::shard::{Received, SimShard, settings};

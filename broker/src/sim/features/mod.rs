@@ -19,7 +19,7 @@ use corelane_wire::FrameWriter;
 use corelane_wire::body::SubscriptionGroupConfig;
 use corelane_wire::code::{request, response};
 
-use super::model::small_options;
+use super::options::small_options;
 use super::random::Random;
 use super::seeds::{run_many, run_named, run_one};
 use super::shard::{Received, SimShard, settings};
