@@ -7,7 +7,7 @@ use corelane_wire::record::Record;
 
 use super::handle::Handle;
 use super::kept::Kept;
-use super::{Feature, Received, World};
+use super::{AskedPop, Feature, Received, World};
 
 pub const TOPIC: &str = "doomed";
 pub const GROUP: &str = "mourners";
@@ -54,17 +54,15 @@ impl Deletes {
 
     fn pop(&mut self, world: &mut World) {
         let invisible_ms = [1_000, 6_000][world.random.below(2)];
-        let fields = [
-            ("consumerGroup", GROUP),
-            ("topic", TOPIC),
-            ("queueId", "-1"),
-            ("maxMsgNums", "8"),
-            ("invisibleTime", &*invisible_ms.to_string()),
-            ("pollTime", "0"),
-            ("bornTime", &world.now_ms().to_string()),
-            ("initMode", "0"),
-        ];
-        let opaque = world.ask(request::POP_MESSAGE, &fields, &[]);
+        let asked = AskedPop {
+            group: GROUP,
+            topic: TOPIC,
+            queue_id: -1,
+            most: 8,
+            invisible_ms,
+            poll_ms: 0,
+        };
+        let opaque = world.pop(&asked, &[]);
         self.asked.insert(opaque, Asked::Pop);
     }
 

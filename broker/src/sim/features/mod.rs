@@ -44,6 +44,17 @@ struct World {
     sync: bool,
 }
 
+/// What a pop asks for.
+struct AskedPop<'a> {
+    group: &'a str,
+    topic: &'a str,
+    /// -1 for any queue.
+    queue_id: i32,
+    most: usize,
+    invisible_ms: i64,
+    poll_ms: i64,
+}
+
 impl World {
     /// A body that no other message has.
     fn body(&mut self, kind: &str) -> String {
@@ -68,6 +79,24 @@ impl World {
             }
         };
         self.shard.request(self.client, code, write, body)
+    }
+
+    /// Asks for a pop; `more` are fields that not every pop has.
+    fn pop(&mut self, asked: &AskedPop<'_>, more: &[(&str, &str)]) -> i32 {
+        let (queue_id, most) = (asked.queue_id.to_string(), asked.most.to_string());
+        let invisible_ms = asked.invisible_ms.to_string();
+        let (poll_ms, now_ms) = (asked.poll_ms.to_string(), self.now_ms().to_string());
+        let fields = [
+            ("consumerGroup", asked.group),
+            ("topic", asked.topic),
+            ("queueId", &*queue_id),
+            ("maxMsgNums", &most),
+            ("invisibleTime", &invisible_ms),
+            ("pollTime", &poll_ms),
+            ("bornTime", &now_ms),
+            ("initMode", "0"),
+        ];
+        self.ask(request::POP_MESSAGE, &[&fields, more].concat(), &[])
     }
 
     fn now_ms(&self) -> i64 {

@@ -8,7 +8,7 @@ use corelane_wire::record::Record;
 
 use super::handle::{Handle, listed};
 use super::pops::JOURNALLED_MS;
-use super::{Feature, QUEUES, Received, World};
+use super::{AskedPop, Feature, QUEUES, Received, World};
 
 pub const TOPIC: &str = "ordered";
 pub const GROUP: &str = "orderlies";
@@ -81,19 +81,15 @@ impl Orders {
         let poll_ms = [0, 0, 2_000][world.random.below(3)];
         let attempt = ["", "one", "two"][world.random.below(3)];
         let queue_id = world.random.below(QUEUES as usize + 1) as i32 - 1;
-        let fields = [
-            ("consumerGroup", GROUP),
-            ("topic", TOPIC),
-            ("queueId", &*queue_id.to_string()),
-            ("maxMsgNums", &most.to_string()),
-            ("invisibleTime", &invisible_ms.to_string()),
-            ("pollTime", &poll_ms.to_string()),
-            ("bornTime", &world.now_ms().to_string()),
-            ("initMode", "0"),
-            ("order", "true"),
-            ("attemptId", attempt),
-        ];
-        let opaque = world.ask(request::POP_MESSAGE, &fields, &[]);
+        let asked = AskedPop {
+            group: GROUP,
+            topic: TOPIC,
+            queue_id,
+            most,
+            invisible_ms,
+            poll_ms,
+        };
+        let opaque = world.pop(&asked, &[("order", "true"), ("attemptId", attempt)]);
         let attempt = attempt.to_owned();
         self.asked.insert(opaque, Asked::Pop { attempt });
     }

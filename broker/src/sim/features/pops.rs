@@ -8,7 +8,7 @@ use corelane_wire::record::Record;
 
 use super::handle::{Handle, Place};
 use super::kept::Kept;
-use super::{Feature, Received, World};
+use super::{AskedPop, Feature, Received, World};
 
 pub const TOPIC: &str = "popped";
 pub const GROUP: &str = "poppers";
@@ -68,17 +68,15 @@ impl Pops {
         let poll_ms = [0, 0, 2_000][world.random.below(3)];
         let most = 1 + world.random.below(8);
         let queue_id = world.random.below(4) as i32 - 1;
-        let fields = [
-            ("consumerGroup", GROUP),
-            ("topic", TOPIC),
-            ("queueId", &*queue_id.to_string()),
-            ("maxMsgNums", &most.to_string()),
-            ("invisibleTime", &invisible_ms.to_string()),
-            ("pollTime", &poll_ms.to_string()),
-            ("bornTime", &world.now_ms().to_string()),
-            ("initMode", "0"),
-        ];
-        let opaque = world.ask(request::POP_MESSAGE, &fields, &[]);
+        let asked = AskedPop {
+            group: GROUP,
+            topic: TOPIC,
+            queue_id,
+            most,
+            invisible_ms,
+            poll_ms,
+        };
+        let opaque = world.pop(&asked, &[]);
         self.asked.insert(opaque, Asked::Pop { invisible_ms });
     }
 

@@ -8,7 +8,7 @@ use corelane_wire::code::{request, response};
 use corelane_wire::record::Record;
 
 use super::handle::Handle;
-use super::{Feature, QUEUES, Received, World};
+use super::{AskedPop, Feature, QUEUES, Received, World};
 
 pub const TOPIC: &str = "rewound";
 pub const POPPERS: &str = "rewinders";
@@ -85,17 +85,15 @@ impl Resets {
         let invisible_ms = [1_000, 5_000, 15_000][world.random.below(3)];
         let poll_ms = [0, 2_000][world.random.below(2)];
         let queue_id = world.random.below(QUEUES as usize + 1) as i32 - 1;
-        let fields = [
-            ("consumerGroup", POPPERS),
-            ("topic", TOPIC),
-            ("queueId", &*queue_id.to_string()),
-            ("maxMsgNums", &most.to_string()),
-            ("invisibleTime", &invisible_ms.to_string()),
-            ("pollTime", &poll_ms.to_string()),
-            ("bornTime", &world.now_ms().to_string()),
-            ("initMode", "0"),
-        ];
-        let opaque = world.ask(request::POP_MESSAGE, &fields, &[]);
+        let asked = AskedPop {
+            group: POPPERS,
+            topic: TOPIC,
+            queue_id,
+            most,
+            invisible_ms,
+            poll_ms,
+        };
+        let opaque = world.pop(&asked, &[]);
         self.asked.insert(opaque, Asked::Pop);
     }
 
