@@ -4,7 +4,7 @@
 //! than the log keeps in memory, each read takes the place of one before, and it would never end. So what was found stays
 //! with the request while it waits.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::Engine;
 use super::turn::Turn;
@@ -13,11 +13,18 @@ use crate::log::{Boundary, QueueRef, ReadMiss};
 /// By queue, and by the offset or the time that was asked for.
 #[derive(Default)]
 pub struct Found {
-    times: HashMap<(QueueRef, i64), Option<i64>>,
-    offsets: HashMap<(QueueRef, i64), i64>,
+    times: BTreeMap<(QueueRef, i64), Option<i64>>,
+    offsets: BTreeMap<(QueueRef, i64), i64>,
 }
 
 impl Engine {
+    /// A topic is gone: its queues' numbers may soon be those of other queues.
+    pub(super) fn forget_found(&mut self) {
+        for waiting in self.waiting_reads.values_mut().flatten() {
+            waiting.found = Found::default();
+        }
+    }
+
     /// When the message at an offset was stored (the first message for `None`); nothing where there is no such message.
     pub(super) fn store_time(
         &mut self,

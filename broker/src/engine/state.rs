@@ -146,6 +146,7 @@ impl Engine {
         self.resets.remove_topic(topic);
         self.forbidden.remove_topic(topic);
         self.stats.remove_topic(topic);
+        self.forget_found();
     }
 
     /// Forgets how far a group is.

@@ -11,13 +11,13 @@
 //! That nobody else has the directory open is for the host to see to. Group writes must be durable when they are reported.
 //!
 //! The way of a record: `append` (position and offset, into `tail`'s buffer) -> `flush` (group, checksum, window, durable)
-//! -> `queue` (visible) -> `read`, `lookup`, `keys`; in the background `job`, `seal`, `retire`; at start `recovery`.
+//! -> `queue` (visible) -> `read`, `lookup`, `keys`; in the background `gather`, `job`, `seal`, `retire`; at start `recovery`.
 //!
 //! Memory: tail buffers, the larger of `tail_cache_bytes` and `max_unflushed_bytes`, and two buffers; `read_cache_bytes`; 24
 //! bytes for each record of segments that are not sealed (that is the newest one or two); 28 more for each and 8 for each of
-//! its keys where the index is built from memory, up to `index_memory_bytes`, or while it is built from the segment, which
-//! takes 4 more at its end; 24 bytes for each queue and sealed segment that has records of it; about 210 bytes for a
-//! queue; 4 bytes for each 256 KiB of log; 16 bytes for each key of unsealed segments once somebody has searched by key.
+//! its keys where the index is built from memory, up to `index_memory_bytes` and once more while the one before is written, or
+//! while it is built from the segment; 4 more for each record while an index is written; 24 bytes for each queue and sealed
+//! segment that has records of it; about 210 bytes for a queue; 4 bytes for each 256 KiB of log; 16 bytes for each key of unsealed segments once somebody has searched by key.
 //!
 //! Offsets of a queue have gaps where [`Log::queue_at`] made it go on elsewhere, and where damage was passed over (`hole`).
 //!
