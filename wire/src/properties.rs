@@ -151,6 +151,49 @@ impl<'a> Properties<'a> {
     }
 }
 
+/// What a message can be found by besides its queue. An empty text is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MessageKeys<'a> {
+    /// The id that its client gave it.
+    pub unique: &'a str,
+    /// The user's keys, with blanks between them.
+    pub user: &'a str,
+}
+
+impl<'a> MessageKeys<'a> {
+    /// Those of stored properties.
+    pub fn of(properties: Properties<'a>) -> Self {
+        let [unique, user] = properties.find([name::UNIQ_KEY, name::KEYS]);
+        Self::from_found(unique, user)
+    }
+
+    /// Those that were found under their names in stored properties.
+    pub fn from_found(unique: Option<Text<'a>>, user: Option<Text<'a>>) -> Self {
+        let plain = |text: Option<Text<'a>>| text.and_then(|text| text.as_plain());
+        Self {
+            unique: plain(unique).unwrap_or_default(),
+            user: plain(user).unwrap_or_default(),
+        }
+    }
+
+    /// A pair that counts from here on.
+    #[inline]
+    fn note(&mut self, name: &str, value: &'a str) {
+        match name {
+            name::UNIQ_KEY => self.unique = value,
+            name::KEYS => self.user = value,
+            _ => {}
+        }
+    }
+
+    /// One by one.
+    pub fn each(self) -> impl Iterator<Item = &'a str> + use<'a> {
+        std::iter::once(self.unique)
+            .chain(self.user.split(' '))
+            .filter(|key| !key.is_empty())
+    }
+}
+
 impl<'a> IntoIterator for Properties<'a> {
     type Item = (Text<'a>, Text<'a>);
     type IntoIter = Iter<'a>;
@@ -290,6 +333,7 @@ impl<'a> Edit<'_, 'a> {
         let text = self.received.text;
         let mut pairs = self.received.iter();
         let (mut len, mut whole, mut closed) = (0, true, true);
+        let mut keys = MessageKeys::default();
         loop {
             let from = pairs.at;
             let Some(span) = pairs.next_span() else {
@@ -300,7 +344,11 @@ impl<'a> Edit<'_, 'a> {
             closed = span.end < text.raw().len();
             let name = text.slice(span.start, span.name_end);
             if self.keeps(name) {
-                len += name.len() + text.slice(span.value_at, span.end).len() + 2;
+                let value = text.slice(span.value_at, span.end);
+                len += name.len() + value.len() + 2;
+                if let Some((name, value)) = name.as_plain().zip(value.as_plain()) {
+                    keys.note(name, value);
+                }
             } else {
                 whole = false;
             }
@@ -315,7 +363,17 @@ impl<'a> Edit<'_, 'a> {
             len,
             whole,
             closed,
+            keys: self.keys_with(keys),
         }
+    }
+
+    /// `received`, and what is appended.
+    fn keys_with<'k>(&'k self, received: MessageKeys<'k>) -> MessageKeys<'k> {
+        let mut keys = received;
+        for (name, value) in self.appended() {
+            keys.note(name, value);
+        }
+        keys
     }
 
     #[inline]
@@ -341,9 +399,16 @@ pub struct Measured<'e, 'a> {
     whole: bool,
     /// The last pair has its end.
     closed: bool,
+    keys: MessageKeys<'e>,
 }
 
-impl Measured<'_, '_> {
+impl<'e> Measured<'e, '_> {
+    /// What the message can be found by that has the properties to be written. Unknown where those that were received are
+    /// escaped, and what is `ready` is not looked at.
+    pub fn keys(&self) -> MessageKeys<'e> {
+        self.keys
+    }
+
     /// How many bytes [`Measured::write_to`] writes.
     pub fn len(&self) -> usize {
         self.len

@@ -7,6 +7,7 @@ use corelane_broker::log::{
 };
 use corelane_broker::ring::{Completion, Owner, Parker, Ring, RingOptions};
 use corelane_broker::shard::Disk;
+use corelane_wire::properties::MessageKeys;
 use corelane_wire::record::{Host as Address, RecordFields, RecordHead};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -285,6 +286,7 @@ pub struct Message {
 }
 
 pub const TOPIC: &str = "speed";
+const UNIQUE_KEY: &str = "7F00000100002A9F0000000000000001";
 
 impl Message {
     pub fn with_body(bytes: usize) -> Self {
@@ -305,11 +307,12 @@ impl Message {
             reconsume_times: 0,
             prepared_transaction_offset: 0,
         };
+        let properties = format!("UNIQ_KEY\x01{UNIQUE_KEY}\x02");
         let fields = RecordFields {
             head,
             body: &vec![b'x'; bytes],
             topic: TOPIC,
-            properties: b"UNIQ_KEY\x017F00000100002A9F0000000000000001\x02",
+            properties: properties.as_bytes(),
         };
         let mut bytes = vec![0; fields.encoded_len().unwrap()];
         fields.encode(&mut bytes).unwrap();
@@ -328,6 +331,10 @@ impl Message {
             self.bytes.len(),
             0,
             1,
+            MessageKeys {
+                unique: UNIQUE_KEY,
+                user: "",
+            },
             |position, queue_offset, out| {
                 out.copy_from_slice(&self.bytes);
                 out[12..16].copy_from_slice(&queue_id.to_be_bytes());

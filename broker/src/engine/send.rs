@@ -62,8 +62,7 @@ const LEFT_OUT: [&str; 4] = [
 /// What the properties of a sent message mean to its broker. Where a name stands twice the last pair counts.
 struct Meaning<'a> {
     /// As an edit without [`LEFT_OUT`] sees them.
-    looked: Looked,
-    unique_key: Option<&'a str>,
+    looked: Looked<'a>,
     wait: Option<&'a str>,
     tags: Option<&'a str>,
     transaction: Option<&'a str>,
@@ -72,11 +71,10 @@ struct Meaning<'a> {
 
 impl<'a> Meaning<'a> {
     fn of(properties: &'a str) -> Self {
-        let (mut unique_key, mut wait, mut tags, mut transaction) = (None, None, None, None);
+        let (mut wait, mut tags, mut transaction) = (None, None, None);
         let mut asked = Asked::default();
         let looked = look(properties, |name, value| {
             match name {
-                property::UNIQ_KEY => unique_key = Some(value),
                 property::WAIT => wait = Some(value),
                 property::TAGS => tags = Some(value),
                 property::TRAN_MSG => transaction = Some(value),
@@ -91,7 +89,6 @@ impl<'a> Meaning<'a> {
         });
         Self {
             looked,
-            unique_key,
             wait,
             tags,
             transaction,
@@ -173,12 +170,12 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let Meaning {
             looked,
-            unique_key,
             wait,
             tags,
             transaction,
             asked,
         } = Meaning::of(properties);
+        let unique_key = Some(looked.keys().unique).filter(|key| !key.is_empty());
         // What a group sends back was a transaction's once, and is none any more.
         let is_retry = target.dead || header.reconsume_times.is_some_and(|times| times > 0);
         let is_half =

@@ -106,6 +106,7 @@ impl Engine {
             len,
             tags_code,
             store_ms,
+            properties.keys(),
             |position, queue_offset, record| {
                 layout.write_body(record, message.body);
                 layout.write_topic(record, message.topic);

@@ -5,6 +5,8 @@
 
 use super::group::HEADER_BYTES;
 use super::stored::{KIND_QUEUE_AT, STATE_HEADER_BYTES, put_state, queue_at, record_checksum};
+use corelane_wire::properties::MessageKeys;
+
 use super::{AppendError, Appended, Entry, FlushMode, Log, Position, QueueRef};
 
 /// Blocks at the end of a segment that are kept for the log's own records while no next segment is ready.
@@ -42,8 +44,8 @@ impl OpenGroup {
 }
 
 impl Log {
-    /// Appends a message; `fill(position, queue offset, bytes)` writes all `len` bytes of a stored record. `tags_code` and
-    /// `store_ms` must be what the record says, because an index may be built from either.
+    /// Appends a message; `fill(position, queue offset, bytes)` writes all `len` bytes of a stored record. `tags_code`,
+    /// `store_ms` and `keys` must be what the record says, because an index may be built from either.
     #[inline]
     pub fn append_message(
         &mut self,
@@ -51,6 +53,7 @@ impl Log {
         len: usize,
         tags_code: i32,
         store_ms: i64,
+        keys: MessageKeys<'_>,
         fill: impl FnOnce(Position, i64, &mut [u8]),
     ) -> Result<Appended, AppendError> {
         if self.refuses {
@@ -75,6 +78,8 @@ impl Log {
             position.to_be_bytes(),
             "the record states its position"
         );
+        #[cfg(debug_assertions)]
+        super::stored::check_what_is_indexed(bytes, tags_code, store_ms, keys);
         let tags_code = if self.queues.get(queue).waits {
             record_checksum(bytes)
         } else {
@@ -89,6 +94,9 @@ impl Log {
             tags_code,
         };
         self.queues.push(queue, end, entry, self.shows_at_once);
+        let of = self.queues.get(queue);
+        self.gather
+            .take_record(queue, of, queue_offset, entry, keys);
         Ok(Appended {
             position,
             end,
@@ -258,8 +266,8 @@ impl Log {
         }
         self.close_group();
         let follows = self.open.end;
-        if rolls {
-            self.segments.roll();
+        if rolls && let Some(next) = self.segments.roll() {
+            self.gather.roll(next);
         }
         let segment = self.segments.newest_mut();
         let start = if rolls { segment.start } else { follows };

@@ -72,7 +72,7 @@ impl Log {
             reads_failed: 0,
             read_failures: Vec::new(),
             work: Backlog::new(0),
-            gather: Gather::default(),
+            gather: Gather::new(options.index_memory_bytes),
             retirement: None,
             holes: Vec::new(),
             refuses: false,
@@ -107,7 +107,7 @@ impl Log {
     /// durable through a state record that the engine appends before anything of a new topic of this name, and upon which
     /// it calls this again during replay.
     pub fn drop_topic(&mut self, topic: &str) {
-        self.queues.drop_topic(topic);
+        self.gather.forget(self.queues.drop_topic(topic));
     }
 
     /// The oldest offset that can be read.

@@ -41,12 +41,6 @@ pub(super) struct Window {
 }
 
 impl Log {
-    /// Where the last group ends that was handed out to be written.
-    pub(super) fn issued(&self) -> Position {
-        let last = self.window.in_flight.back();
-        last.map_or(self.durable, |write| write.end)
-    }
-
     /// The next group to write; to be called until `None` at the end of a turn.
     pub fn next_write(&mut self, now_ms: i64) -> Option<WriteOp> {
         self.work.set_now(now_ms);
@@ -60,17 +54,7 @@ impl Log {
             self.close_group();
         }
         let group = self.window.closed.pop_front()?;
-        let header = GroupHeader {
-            log_id: self.log_id,
-            position: group.start,
-            follows: group.follows,
-            durable: self.durable,
-            newest_ms: group.newest_ms,
-            epoch: self.epoch,
-            length: group.length,
-            padded: (group.end - group.start) as u32,
-            records: group.records,
-        };
+        let header = self.header(&group);
         let bytes = self.tail.seal(group.start, group.end, |out, rest| {
             group::seal(&header, out, rest)
         });
@@ -90,6 +74,20 @@ impl Log {
             file_offset,
             bytes,
         })
+    }
+
+    fn header(&self, group: &Closed) -> GroupHeader {
+        GroupHeader {
+            log_id: self.log_id,
+            position: group.start,
+            follows: group.follows,
+            durable: self.durable,
+            newest_ms: group.newest_ms,
+            epoch: self.epoch,
+            length: group.length,
+            padded: (group.end - group.start) as u32,
+            records: group.records,
+        }
     }
 
     /// What was appended so far is written without waiting for its time.
@@ -204,6 +202,8 @@ impl Log {
         assert!(end <= segment.limit(), "a group never spans segments");
         segment.end = end;
         segment.newest_ms = self.newest_ms;
+        let header = self.header(&closed);
+        self.gather.take_group(&header);
         self.window.closed.push_back(closed);
         self.window.bytes += end - open.start;
         self.window.deadline_ms = None;

@@ -110,14 +110,6 @@ pub(super) fn check(bytes: &[u8], log_id: u64, position: Position) -> Result<Gro
     Ok(header)
 }
 
-/// The header of a whole group that this log sealed: its checksum is not looked at.
-pub(super) fn sealed_header(bytes: &[u8], log_id: u64, position: Position) -> GroupHeader {
-    match read(bytes, log_id, position) {
-        Ok((header, _)) => header,
-        Err(error) => panic!("a group in memory: {error}"),
-    }
-}
-
 /// The header of the group that `bytes` begin with, and the checksum that it should have.
 fn read(bytes: &[u8], log_id: u64, position: Position) -> Result<(GroupHeader, u32), NoGroup> {
     let Ok((encoded, _)) = Encoded::read_from_prefix(bytes) else {

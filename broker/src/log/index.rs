@@ -138,11 +138,27 @@ pub(super) struct Meta {
 
 /// What a key is looked up by: a hash of topic and key.
 pub(super) fn key_hash(topic: &str, key: &str) -> u32 {
-    let mut hash = crc32fast::Hasher::new();
-    hash.update(topic.as_bytes());
-    hash.update(b"#");
-    hash.update(key.as_bytes());
-    hash.finalize()
+    TopicHash::of(topic).with(key)
+}
+
+/// The part of [`key_hash`] that all keys of a topic share.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TopicHash(u32);
+
+impl TopicHash {
+    pub fn of(topic: &str) -> Self {
+        let mut hash = crc32fast::Hasher::new();
+        hash.update(topic.as_bytes());
+        hash.update(b"#");
+        Self(hash.finalize())
+    }
+
+    #[inline]
+    pub fn with(self, key: &str) -> u32 {
+        let mut hash = crc32fast::Hasher::new_with_initial(self.0);
+        hash.update(key.as_bytes());
+        hash.finalize()
+    }
 }
 
 fn page_crc(payload: &[u8], log_id: u64, segment: Position, page: u32) -> u32 {

@@ -289,7 +289,6 @@ impl Log {
         if self.stopped {
             return None;
         }
-        self.gather();
         self.install_rows();
         self.retire();
         let work = self.next_removal().or_else(|| self.next_measuring());
@@ -347,10 +346,7 @@ impl Log {
         if segment.end > self.durable {
             return None;
         }
-        if self.gather.is_at(segment.start) {
-            return None;
-        }
-        let gathered = self.gather.take(segment.start);
+        let gathered = self.gather.finished(segment.start);
         if let Some(building) = gathered.filter(|_| !unsound.contains(&segment.start)) {
             assert_eq!(building.segment.end, segment.end, "a whole segment");
             self.work.sealing = Some(segment.start);

@@ -351,11 +351,11 @@ impl Queues {
         queue.gaps = (!saved.gaps.is_empty()).then(|| Box::new(Gaps(saved.gaps)));
     }
 
-    pub fn drop_topic(&mut self, topic: &str) {
-        let Some(queues) = self.topics.remove(topic) else {
-            return;
-        };
-        for &(_, queue) in &queues {
+    /// Returns the queues that were the topic's.
+    pub fn drop_topic(&mut self, topic: &str) -> Vec<QueueRef> {
+        let queues = self.topics.remove(topic).unwrap_or_default();
+        let queues: Vec<_> = queues.into_iter().map(|(_, queue)| queue).collect();
+        for &queue in &queues {
             let dropped = self.get_mut(queue);
             dropped.alive = false;
             dropped.entries = VecDeque::new();
@@ -368,6 +368,7 @@ impl Queues {
         self.waiting
             .retain(|&(_, queue, _)| list[queue.0 as usize].alive);
         self.changed.retain(|&queue| list[queue.0 as usize].alive);
+        queues
     }
 
     /// Takes the entry of an appended record. It goes to its queue when the record is visible, together with others: the

@@ -1,4 +1,4 @@
-//! Building the index of a segment from its groups: as they are issued (`gather`), or read back and checked one by one,
+//! Building the index of a segment: from its records as they are appended (`gather`), or from its groups, read back and checked,
 //! in the background once it is full and at opening where it is missing.
 //!
 //! Memory while it runs: 28 bytes a record, 8 bytes a key, 4 more a record at the end, one window where it is read back;
@@ -6,11 +6,12 @@
 
 use super::group::{GroupHeader, records};
 use super::hole::{Hole, hole_at};
-use super::index::{Layout, Meta, Row, key_hash};
+use super::index::{Layout, Meta, Row, TopicHash};
 use super::scan::SegmentReader;
 use super::segment::{FileId, Segment, SegmentId};
 use super::stored::{Stored, entry_and_keys_of};
 use super::{Entry, Io, IoError, Position};
+use corelane_wire::properties::MessageKeys;
 use corelane_wire::record::Record;
 use foldhash::{HashMap, HashMapExt};
 use std::rc::Rc;
@@ -19,7 +20,7 @@ use std::rc::Rc;
 pub(super) const SEAL_NAME: &str = "index.tmp";
 /// Bytes that are read at once: what is done with them is one slice of the core's time.
 const WINDOW_BYTES: u64 = 512 << 10;
-/// Keys are sorted in so many parts, to keep slices of the core's time short.
+/// MessageKeys are sorted in so many parts, to keep slices of the core's time short.
 const KEY_PARTS: usize = 256;
 /// After sorting more than so many, others get their turn.
 const KEYS_PER_SLICE: usize = 1000;
@@ -85,6 +86,8 @@ pub(super) struct Building {
     /// The last row of a (topic, queue id); another life of the topic begins another row.
     places: HashMap<Rc<str>, HashMap<i32, u32>>,
     rows: Vec<Row>,
+    /// Of each row.
+    topic_hashes: Vec<TopicHash>,
     /// In log order.
     entries: Vec<Entry>,
     /// The row of each entry.
@@ -101,6 +104,7 @@ impl Building {
             oldest_ms: i64::MAX,
             places: HashMap::new(),
             rows: Vec::new(),
+            topic_hashes: Vec::new(),
             entries: Vec::new(),
             row_of: Vec::new(),
             keys: vec![Vec::new(); KEY_PARTS],
@@ -116,11 +120,7 @@ impl Building {
         group: &[u8],
         crossed: bool,
     ) -> Result<(), Position> {
-        self.epoch = self.epoch.max(header.epoch);
-        self.segment
-            .note_group(header.position, header.records == 0 || crossed);
-        self.segment.end = header.end();
-        self.segment.newest_ms = header.newest_ms;
+        self.note_group(header, crossed);
         for (at, bytes) in records(group) {
             match Stored::parse_at(bytes, header.position + at as u64) {
                 Some(Stored::Message(record)) => self.index(&record),
@@ -131,6 +131,15 @@ impl Building {
         Ok(())
     }
 
+    /// Notes the group that ends the segment so far; `crossed`: damage was passed over before it.
+    pub fn note_group(&mut self, header: &GroupHeader, crossed: bool) {
+        self.epoch = self.epoch.max(header.epoch);
+        self.segment
+            .note_group(header.position, header.records == 0 || crossed);
+        self.segment.end = header.end();
+        self.segment.newest_ms = header.newest_ms;
+    }
+
     /// Bytes of memory that it will need to the end, about.
     pub fn memory_bytes(&self) -> usize {
         let entry = size_of::<Entry>() + 2 * size_of::<u32>();
@@ -139,35 +148,39 @@ impl Building {
 
     fn index(&mut self, record: &Record<'_>) {
         let (entry, keys) = entry_and_keys_of(record);
-        self.oldest_ms = self.oldest_ms.min(entry.store_ms);
         let (topic, queue_id, first) = (record.topic(), record.queue_id(), record.queue_offset());
         let known = self.places.get(topic).and_then(|queues| {
             let at = *queues.get(&queue_id)?;
-            let row = &self.rows[at as usize];
-            (row.first + i64::from(row.count) == first).then_some(at)
+            self.goes_on(at, first).then_some(at)
         });
-        let at = known.unwrap_or_else(|| self.begin_row(topic, queue_id, first, entry.position));
-        self.rows[at as usize].count += 1;
-        self.entries.push(entry);
-        self.row_of.push(at);
-        let offset = (entry.position - self.segment.start) as u32;
-        for key in keys {
-            let hash = key_hash(record.topic(), key);
-            self.keys[(hash >> 24) as usize].push((hash, offset));
-            self.keys_taken += 1;
-        }
+        let at = known.unwrap_or_else(|| {
+            let topic = match self.places.get_key_value(topic) {
+                Some((name, _)) => name.clone(),
+                None => Rc::from(topic),
+            };
+            let at = self.begin_row(topic.clone(), queue_id, first, entry.position);
+            self.places.entry(topic).or_default().insert(queue_id, at);
+            at
+        });
+        self.push(at, entry, keys);
     }
 
-    fn begin_row(&mut self, topic: &str, queue_id: i32, first: i64, position: Position) -> u32 {
-        let at = self.rows.len() as u32;
-        let topic = match self.places.get_key_value(topic) {
-            Some((name, _)) => name.clone(),
-            None => Rc::from(topic),
-        };
-        self.places
-            .entry(topic.clone())
-            .or_default()
-            .insert(queue_id, at);
+    /// Whether the next record of a row may have this queue offset.
+    #[inline]
+    pub fn goes_on(&self, row: u32, offset: i64) -> bool {
+        let row = &self.rows[row as usize];
+        row.first + i64::from(row.count) == offset
+    }
+
+    /// Begins another row, which has no record yet, and returns its number.
+    pub fn begin_row(
+        &mut self,
+        topic: Rc<str>,
+        queue_id: i32,
+        first: i64,
+        position: Position,
+    ) -> u32 {
+        self.topic_hashes.push(TopicHash::of(&topic));
         self.rows.push(Row {
             topic,
             queue_id,
@@ -176,7 +189,23 @@ impl Building {
             first,
             position,
         });
-        at
+        self.rows.len() as u32 - 1
+    }
+
+    /// Takes the next record of the log, which is the next of its row.
+    #[inline]
+    pub fn push(&mut self, row: u32, entry: Entry, keys: MessageKeys<'_>) {
+        self.oldest_ms = self.oldest_ms.min(entry.store_ms);
+        self.rows[row as usize].count += 1;
+        self.entries.push(entry);
+        self.row_of.push(row);
+        let offset = (entry.position - self.segment.start) as u32;
+        let topic = self.topic_hashes[row as usize];
+        for key in keys.each() {
+            let hash = topic.with(key);
+            self.keys[(hash >> 24) as usize].push((hash, offset));
+            self.keys_taken += 1;
+        }
     }
 
     /// Writes the index and gives it its name.

@@ -207,6 +207,7 @@ impl Io for StdIo {
 mod tests {
     use super::*;
     use crate::log::{Log, LogOptions, OpenReport, Replay, ReplayError, open, sample, verify};
+    use corelane_wire::properties::MessageKeys;
 
     #[derive(Default)]
     struct Kinds(Vec<u16>);
@@ -237,9 +238,16 @@ mod tests {
         assert!(report.created);
         let queue = log.queue("t", 0);
         let len = sample::message("t", 0, 0, 0, 5, b"body", b"").len();
-        let appended = log.append_message(queue, len, 0, 5, |position, offset, out| {
-            out.copy_from_slice(&sample::message("t", 0, offset, position, 5, b"body", b""));
-        });
+        let appended = log.append_message(
+            queue,
+            len,
+            0,
+            5,
+            MessageKeys::default(),
+            |position, offset, out| {
+                out.copy_from_slice(&sample::message("t", 0, offset, position, 5, b"body", b""));
+            },
+        );
         let position = appended.unwrap().position;
         log.append_state(7, b"state").unwrap();
         while let Some(write) = log.next_write(0) {

@@ -5,7 +5,7 @@
 
 use super::{Entry, Position};
 use corelane_wire::Text;
-use corelane_wire::properties::{java_hash, name};
+use corelane_wire::properties::{MessageKeys, java_hash, name};
 use corelane_wire::record::Record;
 
 /// Length of a state record without its payload; nothing in a group is shorter.
@@ -64,12 +64,13 @@ pub(super) fn entry_of(record: &Record<'_>) -> Entry {
 }
 
 /// The entry of a record and what it can be found by, with one look at its properties.
-pub(super) fn entry_and_keys_of<'a>(
-    record: &Record<'a>,
-) -> (Entry, impl Iterator<Item = &'a str> + use<'a>) {
+pub(super) fn entry_and_keys_of<'a>(record: &Record<'a>) -> (Entry, MessageKeys<'a>) {
     let wanted = [name::TAGS, name::UNIQ_KEY, name::KEYS];
-    let [tag, unique, keys] = record.properties().find(wanted);
-    (entry_with(record, tag), keys_in(unique, keys))
+    let [tag, unique, user] = record.properties().find(wanted);
+    (
+        entry_with(record, tag),
+        MessageKeys::from_found(unique, user),
+    )
 }
 
 /// Whether messages of a topic wait for their time: the delay levels' and the timers'.
@@ -97,21 +98,28 @@ fn entry_with(record: &Record<'_>, tag: Option<Text<'_>>) -> Entry {
     }
 }
 
-/// What a message can be found by: its unique key and each of its keys, which blanks separate.
+/// What a message can be found by: its unique key and each of its keys.
 pub(super) fn keys_of<'a>(record: &Record<'a>) -> impl Iterator<Item = &'a str> + use<'a> {
-    let [unique, keys] = record.properties().find([name::UNIQ_KEY, name::KEYS]);
-    keys_in(unique, keys)
+    MessageKeys::of(record.properties()).each()
 }
 
-fn keys_in<'a>(
-    unique: Option<Text<'a>>,
-    keys: Option<Text<'a>>,
-) -> impl Iterator<Item = &'a str> + use<'a> {
-    let keys = keys.and_then(|keys| keys.as_plain()).unwrap_or_default();
-    unique
-        .and_then(|unique| unique.as_plain())
-        .into_iter()
-        .chain(keys.split(' ').filter(|key| !key.is_empty()))
+/// Holds what was said of a record against the record. What tests append may be no message.
+#[cfg(debug_assertions)]
+pub(super) fn check_what_is_indexed(
+    record: &[u8],
+    tags_code: i32,
+    store_ms: i64,
+    keys: MessageKeys<'_>,
+) {
+    let Some(Stored::Message(record)) = Stored::parse(record) else {
+        return;
+    };
+    let (entry, found) = entry_and_keys_of(&record);
+    assert_eq!(store_ms, entry.store_ms, "the record states its store time");
+    assert_eq!(keys, found, "the record has its keys");
+    if !waits(record.topic()) {
+        assert_eq!(tags_code, entry.tags_code, "the record has its tag");
+    }
 }
 
 /// Fills a state record into exactly its bytes.

@@ -11,6 +11,7 @@ use crate::log::{
     AppendError, Damage, FlushMode, Io, IoError, Log, LogFailure, LogOptions, OpenError, Position,
     ReadMiss, Replay, ReplayError, sample, verify,
 };
+use corelane_wire::properties::MessageKeys;
 
 pub(super) struct NoState;
 
@@ -45,11 +46,16 @@ pub(super) fn open(disk: &SimDisk) -> Result<LogHost, OpenError> {
 pub(super) fn append(host: &mut LogHost, body: &[u8]) -> Result<Position, AppendError> {
     let queue = host.log.queue("t", 0);
     let len = sample::message("t", 0, 0, 0, 7, body, b"").len();
-    let appended = host
-        .log
-        .append_message(queue, len, 0, 7, |position, offset, out| {
+    let appended = host.log.append_message(
+        queue,
+        len,
+        0,
+        7,
+        MessageKeys::default(),
+        |position, offset, out| {
             out.copy_from_slice(&sample::message("t", 0, offset, position, 7, body, b""));
-        })?;
+        },
+    )?;
     Ok(appended.position)
 }
 

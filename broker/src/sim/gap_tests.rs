@@ -7,6 +7,7 @@ use crate::log::{
     FlushMode, Log, LogOptions, OpenError, Position, ReadMiss, Replay, ReplayError, VerifyReport,
     sample, verify,
 };
+use corelane_wire::properties::MessageKeys;
 use std::collections::{BTreeMap, BTreeSet};
 
 struct NoState;
@@ -75,12 +76,16 @@ impl World {
             sample::message(TOPICS[topic], queue_id, offset, position, 7, &body, b"")
         };
         let len = make(0, 0).len();
-        let appended = self
-            .host
-            .log
-            .append_message(queue, len, 0, 7, |position, offset, out| {
+        let appended = self.host.log.append_message(
+            queue,
+            len,
+            0,
+            7,
+            MessageKeys::default(),
+            |position, offset, out| {
                 out.copy_from_slice(&make(position, offset));
-            });
+            },
+        );
         let appended = appended.unwrap();
         let bytes = make(appended.position, appended.queue_offset);
         let place = (topic, queue_id, appended.queue_offset);

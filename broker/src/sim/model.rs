@@ -6,6 +6,7 @@ use crate::log::{
     AppendError, Boundary, Entry, FlushMode, Log, LogFailure, LogOptions, OpenError, OpenReport,
     Position, QueueRef, ReadMiss, Replay, ReplayError, Slice, StateWriter, verify,
 };
+use corelane_wire::properties::{MessageKeys, Properties};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -335,13 +336,13 @@ impl Model {
         let queue = self.host.log.queue(topic, queue_id);
         let before = self.host.log.next_offset(queue);
         let mut bytes = Vec::new();
-        let appended =
-            self.host
-                .log
-                .append_message(queue, len, tags_code, now_ms, |position, offset, out| {
-                    bytes = make(position, offset, now_ms);
-                    out.copy_from_slice(&bytes);
-                });
+        let keys = MessageKeys::of(Properties::from_plain(&properties));
+        let fill = |position, offset, out: &mut [u8]| {
+            bytes = make(position, offset, now_ms);
+            out.copy_from_slice(&bytes);
+        };
+        let log = &mut self.host.log;
+        let appended = log.append_message(queue, len, tags_code, now_ms, keys, fill);
         match appended {
             Ok(appended) => {
                 assert_eq!(appended.queue_offset, before);

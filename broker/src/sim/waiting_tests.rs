@@ -3,6 +3,7 @@
 use super::fault_tests::{append, open, options};
 use super::{LogHost, SimDisk};
 use crate::log::{Entry, Position, ReadMiss, sample};
+use corelane_wire::properties::MessageKeys;
 
 const TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
 
@@ -17,7 +18,10 @@ fn fill(host: &mut LogHost, count: usize, between: usize) -> Vec<Position> {
                 TOPIC, 0, offset, position, 7, &[5; 500], b"",
             ));
         };
-        let appended = host.log.append_message(queue, len, 0, 7, put).unwrap();
+        let appended = host
+            .log
+            .append_message(queue, len, 0, 7, MessageKeys::default(), put)
+            .unwrap();
         positions.push(appended.position);
         host.settle(0).unwrap();
         for _ in 0..between {

@@ -1,23 +1,33 @@
 //! One look at plain properties: what a hot path wants to know of them, and what an edit needs to write them.
 
-use super::{Edit, Measured, NAME_END, PAIR_END};
+use super::{Edit, Measured, MessageKeys, NAME_END, PAIR_END};
 use crate::scan::bytes_equal;
 
 /// What a look found of the properties as a whole.
 #[derive(Debug, Clone, Copy)]
-pub struct Looked {
+pub struct Looked<'a> {
     /// Bytes of the pairs that are kept, each with its end.
     len: usize,
     /// All is kept, and no byte is outside a pair.
     whole: bool,
     /// The last pair has its end.
     closed: bool,
+    /// Of what is kept.
+    keys: MessageKeys<'a>,
+}
+
+impl<'a> Looked<'a> {
+    /// What a message with the pairs that are kept can be found by.
+    pub fn keys(&self) -> MessageKeys<'a> {
+        self.keys
+    }
 }
 
 /// Shows every pair of `text` to `keep`, in order, which says whether an edit is to write it.
 #[inline]
-pub fn look<'a>(text: &'a str, mut keep: impl FnMut(&'a str, &'a str) -> bool) -> Looked {
+pub fn look<'a>(text: &'a str, mut keep: impl FnMut(&'a str, &'a str) -> bool) -> Looked<'a> {
     let (mut at, mut len, mut whole, mut closed) = (0, 0, true, true);
+    let mut keys = MessageKeys::default();
     while at < text.len() {
         let name_end = mark(text, at, true);
         let (pair_end, is_pair) = match text.as_bytes().get(name_end) {
@@ -32,7 +42,10 @@ pub fn look<'a>(text: &'a str, mut keep: impl FnMut(&'a str, &'a str) -> bool) -
             Some((name, value)) if is_pair => {
                 closed = pair_end < text.len();
                 match keep(name, value) {
-                    true => len += name.len() + value.len() + 2,
+                    true => {
+                        len += name.len() + value.len() + 2;
+                        keys.note(name, value);
+                    }
                     false => whole = false,
                 }
             }
@@ -40,13 +53,18 @@ pub fn look<'a>(text: &'a str, mut keep: impl FnMut(&'a str, &'a str) -> bool) -
         }
         at = pair_end + 1;
     }
-    Looked { len, whole, closed }
+    Looked {
+        len,
+        whole,
+        closed,
+        keys,
+    }
 }
 
 impl<'a> Edit<'_, 'a> {
     /// As [`Edit::measure`], where the received properties are plain and were looked at: `looked` kept just what this edit
     /// keeps.
-    pub fn measure_looked(&self, looked: Looked) -> Measured<'_, 'a> {
+    pub fn measure_looked<'m>(&'m self, looked: Looked<'m>) -> Measured<'m, 'a> {
         let appended = self.appended();
         let added: usize = appended
             .map(|(name, value)| name.len() + value.len() + 2)
@@ -56,6 +74,7 @@ impl<'a> Edit<'_, 'a> {
             len: looked.len + self.ready.len() + added,
             whole: looked.whole,
             closed: looked.closed,
+            keys: self.keys_with(looked.keys),
         }
     }
 }
@@ -92,12 +111,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_look_says_what_iterating_and_measuring_say(text in "[ab\u{1}\u{2}é]{0,40}", left_out in "[ab]") {
+        fn a_look_says_what_iterating_and_measuring_say(text in "(a|b|KEYS|UNIQ_KEY|é|\u{1}|\u{2}){0,30}", left_out in "(a|b|KEYS)", appended in "u?") {
             let plain = Properties::from_plain(&text);
             let mut seen = Vec::new();
             let looked = look(&text, |name, value| {
                 seen.push((name.to_owned(), value.to_owned()));
-                name != left_out
+                name != left_out && (name != "UNIQ_KEY" || appended.is_empty())
             });
             let pairs = plain.iter().map(|(name, value)| {
                 (name.to_str().into_owned(), value.to_str().into_owned())
@@ -107,14 +126,16 @@ mod tests {
                 received: plain,
                 without: &[&left_out],
                 ready: "R\u{1}r\u{2}",
-                append: &[("N", "v"), ("", "x")],
+                append: &[("N", "v"), ("", "x"), ("UNIQ_KEY", appended.as_str())],
             };
             let (one, other) = (edit.measure_looked(looked), edit.measure());
             prop_assert_eq!(one.len(), other.len());
+            prop_assert_eq!(one.keys(), other.keys());
             let (mut a, mut b) = (vec![0; one.len()], vec![0; other.len()]);
             prop_assert_eq!(one.write_to(&mut a), a.len());
             other.write_to(&mut b);
-            prop_assert_eq!(a, b);
+            prop_assert_eq!(&a, &b);
+            prop_assert_eq!(one.keys(), MessageKeys::of(Properties::from_bytes(&a)));
         }
     }
 }
