@@ -15,7 +15,7 @@ use corelane_broker::log::{OfflineLog, Replay};
 use corelane_broker::shard::{DataDirectory, open_offline};
 use corelane_wire::body::{SubscriptionGroupConfig, TopicConfig};
 use corelane_wire::code::sys_flag;
-use corelane_wire::properties::{java_hash, name as property};
+use corelane_wire::properties::{MessageKeys, java_hash, name as property};
 use corelane_wire::record::{Record, RecordFields, set_physical_offset, set_queue_offset};
 use serde_json::json;
 
@@ -506,6 +506,7 @@ impl Import<'_> {
                 bytes.len(),
                 tags_code,
                 store_ms,
+                MessageKeys::of(record.properties()),
                 |position, offset, out| {
                     out.copy_from_slice(bytes);
                     set_physical_offset(out, position as i64);
