@@ -1,10 +1,7 @@
 //! Receive buffers that the kernel chooses from, shared by all connections of a ring.
 //!
-//! A buffer is the kernel's, ours, or in reserve: ours from the completion that names it until [`Buffers::give_back`], which
-//! is called exactly once for each such completion.
-//!
-//! The kernel uses its buffers in turn, so it has few of them, which stay in the processor's cache; it gets more for good
-//! each time that it found none. What was used last is given first.
+//! A buffer is either the kernel's or ours: ours from the completion that names it until [`Buffers::give_back`], which is
+//! called exactly once for each such completion.
 
 use super::NetError;
 use crate::ring::{Owner, Ring, Token};
@@ -75,9 +72,6 @@ impl Drop for Region {
     }
 }
 
-/// So many buffers the kernel has at first.
-const GIVEN_AT_FIRST: u16 = 32;
-
 enum GiveBack {
     /// Through memory shared with the kernel; the tail counts all that were ever given.
     Shared { tail: u16 },
@@ -88,12 +82,7 @@ enum GiveBack {
 pub(super) struct Buffers {
     region: Rc<Region>,
     group: u16,
-    /// The last one was used last.
-    reserve: Vec<u16>,
-    /// So many are the kernel's.
-    given: u16,
-    /// So many shall be, where there are that many.
-    wanted: u16,
+    ours: u32,
     give_back: GiveBack,
 }
 
@@ -113,12 +102,12 @@ impl Buffers {
         let mut buffers = Self {
             region: Rc::new(region),
             group,
-            reserve: (0..count).rev().collect(),
-            given: 0,
-            wanted: GIVEN_AT_FIRST.min(count),
+            ours: u32::from(count),
             give_back,
         };
-        buffers.stock(ring);
+        for id in 0..count {
+            buffers.give_back(ring, id);
+        }
         Ok(buffers)
     }
 
@@ -134,43 +123,19 @@ impl Buffers {
         self.region.buffer_bytes
     }
 
-    /// Buffers that are not ours.
+    /// Buffers that the kernel has to fill.
     pub(super) fn free(&self) -> usize {
-        usize::from(self.given) + self.reserve.len()
+        (u32::from(self.region.count) - self.ours) as usize
     }
 
     /// The kernel filled a buffer: it is ours until given back.
-    pub(super) fn taken(&mut self, ring: &mut Ring) {
-        assert!(self.given > 0, "a buffer was filled that was not given");
-        self.given -= 1;
-        self.stock(ring);
-    }
-
-    /// The kernel found none.
-    pub(super) fn starved(&mut self, ring: &mut Ring) {
-        self.wanted = self.wanted.saturating_mul(2).min(self.region.count);
-        self.stock(ring);
+    pub(super) fn taken(&mut self) {
+        self.ours += 1;
     }
 
     pub(super) fn give_back(&mut self, ring: &mut Ring, id: u16) {
-        assert!(
-            self.free() < usize::from(self.region.count),
-            "buffer {id} was given back twice"
-        );
-        self.reserve.push(id);
-        self.stock(ring);
-    }
-
-    fn stock(&mut self, ring: &mut Ring) {
-        while self.given < self.wanted
-            && let Some(id) = self.reserve.pop()
-        {
-            self.given += 1;
-            self.give(ring, id);
-        }
-    }
-
-    fn give(&mut self, ring: &mut Ring, id: u16) {
+        assert!(self.ours > 0, "buffer {id} was given back twice");
+        self.ours -= 1;
         let address = self.region.address(id);
         let len = self.region.buffer_bytes;
         match &mut self.give_back {

@@ -86,7 +86,7 @@ impl<P: StableBytes> Net<P> {
     ) {
         let buffer = completion.buffer();
         if buffer.is_some() {
-            self.buffers.taken(ring);
+            self.buffers.taken();
         }
         let id = self.connections.id(slot);
         let Some((id, conn)) = id.zip(self.connections.at(slot)) else {
@@ -119,10 +119,6 @@ impl<P: StableBytes> Net<P> {
                 if let Some(buffer) = buffer {
                     self.buffers.give_back(ring, buffer);
                 }
-                if -result == libc::ENOBUFS {
-                    self.counters.starved += 1;
-                    self.buffers.starved(ring);
-                }
                 self.receive_ended(id, result);
             }
         }
@@ -141,7 +137,8 @@ impl<P: StableBytes> Net<P> {
                     self.begin_close(id, CloseReason::Peer, true);
                 }
             }
-            libc::ENOBUFS | libc::ECANCELED | libc::EAGAIN | libc::EINTR => {}
+            libc::ENOBUFS => self.counters.starved += 1,
+            libc::ECANCELED | libc::EAGAIN | libc::EINTR => {}
             errno => self.begin_close(id, CloseReason::Io(errno), false),
         }
     }
