@@ -104,6 +104,7 @@ fn above_the_mark_sends_are_refused_before_the_disk_is_full() {
     });
     let log = cluster.process().log();
     assert!(log.contains("there is room for the log again"), "{log}");
+    assert!(log.contains("go before their time"), "{log}");
     let min = queue.check();
     cluster.kill9();
     disk.mount_again();

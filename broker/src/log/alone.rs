@@ -13,9 +13,9 @@ use super::{IoError, Position, Slice};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Bytes that may be on their way, or here and not yet looked at, before nothing more is read ahead.
-const MOST_AHEAD_BYTES: u64 = 4 << 20;
+const MOST_AHEAD_BYTES: u64 = 8 << 20;
 /// Bytes that are kept.
-const KEPT_BYTES: u64 = 8 << 20;
+const KEPT_BYTES: u64 = 12 << 20;
 /// Records so close to each other are read together,
 const GAP_BYTES: u64 = 4096;
 /// as far as the read gets no longer than this.

@@ -42,6 +42,7 @@ pub struct Log {
     pub(super) work: Backlog,
     pub(super) gather: Gather,
     pub(super) retirement: Option<Retirement>,
+    pub(super) retired_early: u64,
     /// Damage that is passed over.
     pub(super) holes: Vec<Hole>,
     /// Too little of the file system is free for messages.
@@ -74,6 +75,7 @@ impl Log {
             work: Backlog::new(0),
             gather: Gather::new(options.index_memory_bytes),
             retirement: None,
+            retired_early: 0,
             holes: Vec::new(),
             refuses: false,
             shows_at_once: Self::shows_at_once(options.flush),

@@ -36,6 +36,11 @@ impl Log {
         }
     }
 
+    /// Segments that went before their time, because the disk was short of space.
+    pub fn retired_early(&self) -> u64 {
+        self.retired_early
+    }
+
     /// What the records so far say is retired, durable or not.
     pub(super) fn retired_as_recorded(&self) -> Position {
         self.retirement
@@ -72,6 +77,7 @@ impl Log {
             if let Some(oldest) = oldest.filter(|oldest| oldest.index.is_some()) {
                 if may_go(oldest.limit()) {
                     due = Some(oldest.limit());
+                    self.retired_early += 1;
                     self.work.space = None;
                 } else {
                     kept_by_checkpoint = true;

@@ -149,6 +149,7 @@ struct Host {
     stop: Arc<AtomicBool>,
     failure: Option<LogFailure>,
     said_short_of_space: bool,
+    said_retired_early: u64,
     next_net_tick_mono_ms: i64,
     completions: Vec<Completion>,
     finished: Vec<(WriteId, Result<(), IoError>)>,
@@ -230,6 +231,7 @@ pub async fn run(
         stop,
         failure: None,
         said_short_of_space: false,
+        said_retired_early: 0,
         next_net_tick_mono_ms: 0,
         completions: early,
         finished: Vec::new(),
@@ -526,6 +528,13 @@ impl Host {
 
     /// Says when the file system gets full, and when it is so no more.
     fn report_space(&mut self) {
+        let early = self.broker.log.retired_early();
+        if early > self.said_retired_early {
+            let segments = early - self.said_retired_early;
+            self.said_retired_early = early;
+            let shard = &self.options.name;
+            tracing::warn!(%shard, segments, "the oldest messages go before their time: the file system is fuller than delete_above_percent");
+        }
         let short = self.broker.log.is_short_of_space();
         if short == self.said_short_of_space {
             return;

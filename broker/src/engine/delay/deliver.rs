@@ -22,7 +22,7 @@ const GROWTH_BYTES: usize = 512;
 /// What the record of the progress takes in the log, and more.
 const PROGRESS_BYTES: usize = 64;
 /// Messages of a queue that are read ahead of the one that is delivered next.
-const AHEAD: i64 = 1024;
+const AHEAD: i64 = 2048;
 
 /// What was taken from a queue.
 pub(super) struct Batch {
