@@ -108,6 +108,8 @@ impl Log {
     /// it calls this again during replay.
     pub fn drop_topic(&mut self, topic: &str) {
         self.queues.drop_topic(topic);
+        // The queues' numbers may soon be those of other queues.
+        self.time_searches = TimeSearches::default();
     }
 
     /// The oldest offset that can be read.
