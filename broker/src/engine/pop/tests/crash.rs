@@ -189,9 +189,10 @@ fn nothing_is_lost_whenever_the_broker_dies() {
         for queue_id in 0..3 {
             let max = group
                 .host
+                .running
                 .log
                 .find_queue("t", queue_id)
-                .map(|queue| group.host.log.max_offset(queue));
+                .map(|queue| group.host.running.log.max_offset(queue));
             assert_eq!(
                 group.committed(queue_id),
                 max,
