@@ -44,6 +44,9 @@ func startConsumer(v verb) error {
 	if v.Namespace != "" {
 		options = append(options, consumer.WithNamespace(v.Namespace))
 	}
+	if v.Trace {
+		options = append(options, consumer.WithTrace(traced(v)))
+	}
 	if v.Orderly {
 		options = append(options, consumer.WithConsumerOrder(true), consumer.WithSuspendCurrentQueueTimeMillis(200*time.Millisecond),
 			consumer.WithRebalanceLockInterval(time.Second))

@@ -74,6 +74,9 @@ type verb struct {
 	Message      *messageIn `json:"message"`
 	TimeoutMs    int64      `json:"timeout_ms"`
 
+	Trace      bool   `json:"trace"`
+	TraceTopic string `json:"trace_topic"`
+
 	Brokers    []string `json:"brokers"`
 	QueueCount int      `json:"queue_count"`
 }
@@ -85,6 +88,11 @@ var (
 	outLock     sync.Mutex
 	nameservers primitive.NamesrvAddr
 )
+
+// traced says where a producer or consumer writes what it does, and in whose name.
+func traced(v verb) *primitive.TraceConfig {
+	return &primitive.TraceConfig{TraceTopic: v.TraceTopic, GroupName: v.Group, Access: primitive.Local, NamesrvAddrs: nameservers}
+}
 
 func emit(e event) {
 	outLock.Lock()

@@ -42,6 +42,9 @@ func startProducer(v verb) error {
 	if v.Namespace != "" {
 		options = append(options, producer.WithNamespace(v.Namespace))
 	}
+	if v.Trace {
+		options = append(options, producer.WithTrace(traced(v)))
+	}
 	if v.Transactions {
 		return startTransactionProducer(v, options)
 	}

@@ -154,47 +154,76 @@ fn traces(client: &mut Client, topic: &str, key: &str) -> Vec<String> {
     lines
 }
 
-#[test]
-#[cfg_attr(not(have_java), ignore = "a JDK or Maven is absent")]
-fn what_clients_trace_is_found_by_the_messages_id_and_key() {
+/// One side writes to the topic that the broker has for it, the other to one of the users'.
+const TRACED: [([&str; 2], &str); 2] = [
+    (["producer", "consumer"], "RMQ_SYS_TRACE_TOPIC"),
+    (["producer-2", "consumer-2"], "own-traces"),
+];
+
+fn start_traced() -> Cluster {
     let cluster = Cluster::start(&Options::new().shards(2).set("trace_topic", "true"));
     cluster.create_topic("traced", 1);
     cluster.create_topic("own-traces", 1);
+    cluster
+}
+
+/// Sends and consumes a message; gives its id.
+fn send_traced(client: &mut Client, names: [&str; 2], topic: &str) -> String {
+    client.producer_with(names[0], json!({"trace": true, "trace_topic": topic}));
+    client.consumer(
+        &Consumer::new(names[1], "traced")
+            .with("trace", true)
+            .with("trace_topic", topic),
+    );
+    let message = Message::new("traced", "traced-key");
+    let sent = client.send(names[0], Mode::Sync, &[message]);
+    let id = sent[0].message_id.clone();
+    client.deliveries(names[1], 1, WITHIN, |r| r.message_id == id);
+    id
+}
+
+/// What was done with a message is found by its id, and by its key.
+fn check_traces(client: &mut Client, names: [&str; 2], topic: &str, id: &str) {
+    let wanted = [
+        format!("Pub {}-group", names[0]),
+        format!("SubAfter {}", names[1]),
+        format!("SubBefore {}", names[1]),
+    ];
+    let end = Instant::now() + WITHIN;
+    let mut by_id = Vec::new();
+    while by_id != wanted && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(200));
+        by_id = traces(client, topic, id);
+    }
+    assert_eq!(by_id, wanted, "in {topic}");
+    let by_key = traces(client, topic, "traced-key");
+    assert!(
+        wanted.iter().all(|line| by_key.contains(line)),
+        "{by_key:?}"
+    );
+}
+
+#[test]
+#[cfg_attr(not(have_java), ignore = "a JDK or Maven is absent")]
+fn what_clients_trace_is_found_by_the_messages_id_and_key() {
+    let cluster = start_traced();
     let mut client = Client::start(Language::Java, &cluster);
-    // One side writes to the topic that the broker has for it, the other to one of the users'.
-    for (names, traces_topic) in [
-        (["producer", "consumer"], "RMQ_SYS_TRACE_TOPIC"),
-        (["producer-2", "consumer-2"], "own-traces"),
-    ] {
-        client.producer_with(
-            names[0],
-            json!({"trace": true, "trace_topic": traces_topic}),
-        );
-        client.consumer(
-            &Consumer::new(names[1], "traced")
-                .with("trace", true)
-                .with("trace_topic", traces_topic),
-        );
-        let message = Message::new("traced", "traced-key");
-        let sent = client.send(names[0], Mode::Sync, &[message]);
-        client.deliveries(names[1], 1, WITHIN, |r| r.message_id == sent[0].message_id);
-        let group = format!("{}-group", names[0]);
-        let wanted = [
-            format!("Pub {group}"),
-            format!("SubAfter {}", names[1]),
-            format!("SubBefore {}", names[1]),
-        ];
-        let end = Instant::now() + WITHIN;
-        let mut by_id = Vec::new();
-        while by_id != wanted && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(200));
-            by_id = traces(&mut client, traces_topic, &sent[0].message_id);
-        }
-        assert_eq!(by_id, wanted, "in {traces_topic}");
-        let by_key = traces(&mut client, traces_topic, "traced-key");
-        assert!(
-            wanted.iter().all(|line| by_key.contains(line)),
-            "{by_key:?}"
-        );
+    for (names, topic) in TRACED {
+        let id = send_traced(&mut client, names, topic);
+        check_traces(&mut client, names, topic, &id);
+    }
+}
+
+/// The Java client reads what the Go client has traced.
+#[test]
+#[cfg_attr(not(all(have_java, have_go)), ignore = "a JDK, Maven or Go is absent")]
+fn what_the_go_client_traces_is_found_by_the_messages_id_and_key() {
+    let cluster = start_traced();
+    let mut reader = Client::start(Language::Java, &cluster);
+    for (names, topic) in TRACED {
+        // Its traces have one client a process, whose topic is that of the first.
+        let mut client = Client::start(Language::Go, &cluster);
+        let id = send_traced(&mut client, names, topic);
+        check_traces(&mut reader, names, topic, &id);
     }
 }

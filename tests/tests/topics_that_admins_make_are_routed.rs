@@ -261,7 +261,8 @@ fn a_topic_that_comes_by_itself_is_like_its_template() {
     }
 }
 
-/// The queues of a topic in order are those that the NameServer says, whatever brokers come and go.
+/// The queues of a topic in order are those that the NameServer says, whatever brokers come and go, or are taken out of
+/// writing.
 #[test]
 #[cfg_attr(not(have_java), ignore = "a JDK or Maven is absent")]
 fn the_queues_of_an_order_topic_are_what_the_nameserver_says() {
@@ -276,34 +277,36 @@ fn the_queues_of_an_order_topic_are_what_the_nameserver_says() {
         json!({"brokers": addresses, "topic": "sequence", "read": 4, "write": 4, "order": true}),
     );
     wait_route(&cluster, "sequence", 4);
+    client.call(
+        "set_topic",
+        json!({"brokers": addresses, "topic": "plain", "read": 4, "write": 4}),
+    );
+    wait_route(&cluster, "plain", 4);
     let conf = format!("{}:1;{}:2", names[0], names[1]);
-    let mut mqadmin = |args: &[&str]| -> String {
+    let mqadmin = |client: &mut Client, args: &[&str]| -> String {
         let args: Vec<&str> = args.iter().copied().chain(["-n", &nameserver]).collect();
         let answer = client.call("mqadmin", json!({"args": args}));
         answer["output"].as_str().unwrap_or_default().to_owned()
     };
-    mqadmin(&[
+    let orders = |client: &mut Client, args: &[&str]| {
+        let order = ["updateOrderConf", "-t", "sequence"];
+        mqadmin(client, &[&order, args].concat())
+    };
+    let shows_orders = [
         "updateNamesrvConfig",
         "-k",
         "orderMessageEnable",
         "-v",
         "true",
-    ]);
-    mqadmin(&[
-        "updateOrderConf",
-        "-t",
-        "sequence",
-        "-v",
-        &conf,
-        "-m",
-        "put",
-    ]);
-    let told = mqadmin(&["updateOrderConf", "-t", "sequence", "-m", "get"]);
+    ];
+    mqadmin(&mut client, &shows_orders);
+    orders(&mut client, &["-v", &conf, "-m", "put"]);
+    let told = orders(&mut client, &["-m", "get"]);
     assert!(told.contains(&conf), "{told}");
-    let used = |client: &mut Client, producer: &str| {
+    let used = |client: &mut Client, producer: &str, topic: &str| {
         client.producer(producer);
         let messages: Vec<Message> = (0..24)
-            .map(|i| Message::new("sequence", format!("message {i}")))
+            .map(|i| Message::new(topic, format!("message {i}")))
             .collect();
         let sent = client.send(producer, Mode::Sync, &messages);
         let mut used: BTreeMap<String, Vec<i32>> = BTreeMap::new();
@@ -317,21 +320,23 @@ fn the_queues_of_an_order_topic_are_what_the_nameserver_says() {
         used
     };
     let wanted = BTreeMap::from([(names[0].clone(), vec![0]), (names[1].clone(), vec![0, 1])]);
-    assert_eq!(used(&mut client, "in-order"), wanted);
+    assert_eq!(used(&mut client, "in-order", "sequence"), wanted);
     // Consumers have all of them.
     client.consumer(&Consumer::new("group", "sequence"));
     client.receive("group", 24, WITHIN);
-    let args = [
-        "updateOrderConf",
-        "-t",
-        "sequence",
-        "-m",
-        "delete",
-        "-n",
-        &nameserver,
-    ];
-    client.call("mqadmin", json!({"args": args}));
+
+    // Nobody sends to a broker without permission to write, but where its queues are named.
     let all = (0..4).collect::<Vec<i32>>();
-    let wanted = BTreeMap::from([(names[0].clone(), all.clone()), (names[1].clone(), all)]);
-    assert_eq!(used(&mut client, "free"), wanted);
+    let wiped = mqadmin(&mut client, &["wipeWritePerm", "-b", names[0]]);
+    assert!(wiped.contains("OK"), "{wiped}");
+    let other = BTreeMap::from([(names[1].clone(), all.clone())]);
+    assert_eq!(used(&mut client, "plain-wiped", "plain"), other);
+    assert_eq!(used(&mut client, "wiped", "sequence"), wanted);
+    let added = mqadmin(&mut client, &["addWritePerm", "-b", names[0]]);
+    assert!(added.contains("OK"), "{added}");
+    let both = BTreeMap::from([(names[0].clone(), all.clone()), (names[1].clone(), all)]);
+    assert_eq!(used(&mut client, "plain-again", "plain"), both);
+
+    orders(&mut client, &["-m", "delete"]);
+    assert_eq!(used(&mut client, "free", "sequence"), both);
 }

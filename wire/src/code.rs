@@ -320,6 +320,20 @@ pub mod pull_flag {
     pub const LITE_PULL: i32 = 0x10;
 }
 
+/// What forbids a pull: `forbiddenType` beside NO_PERMISSION.
+pub mod forbidden {
+    /// The broker may not be read.
+    pub const BROKER: i32 = 1;
+    /// The group may not consume.
+    pub const GROUP: i32 = 2;
+    /// The topic may not be read.
+    pub const TOPIC: i32 = 3;
+    /// The group may not consume as broadcasting.
+    pub const BROADCAST: i32 = 4;
+    /// The group may not read this topic.
+    pub const SUBSCRIPTION: i32 = 5;
+}
+
 /// Permissions of a topic or a broker.
 pub mod perm {
     /// New topics may take this one's configuration.

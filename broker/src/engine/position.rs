@@ -1,6 +1,8 @@
 //! Where queues begin and end, and how far groups have come: QUERY_CONSUMER_OFFSET 14, UPDATE_CONSUMER_OFFSET 15,
 //! SEARCH_OFFSET_BY_TIMESTAMP 29, GET_MAX_OFFSET 30, GET_MIN_OFFSET 31, GET_EARLIEST_MSG_STORETIME 32.
 
+use std::collections::BTreeMap;
+
 use corelane_wire::ExtHeader;
 use corelane_wire::code::response;
 use corelane_wire::header::offset::{
@@ -83,25 +85,29 @@ impl Engine {
                 ),
             ));
         }
-        if self
-            .offsets
-            .get(&group, &topic, header.queue_id)
-            .is_some_and(|committed| header.commit_offset < committed)
-        {
-            // Only a reset by hand goes back; what was popped before it does not count any more.
-            self.reset_pops(turn, &group, &topic, header.queue_id)?;
-        }
-        let changed = self
-            .offsets
-            .commit(&group, &topic, header.queue_id, header.commit_offset);
-        if req.to.oneway {
+        let committed = self.offsets.get(&group, &topic, header.queue_id);
+        // Only a reset by hand goes back.
+        let goes_back = committed.is_some_and(|committed| header.commit_offset < committed);
+        if req.to.oneway && !goes_back {
+            self.offsets
+                .commit(&group, &topic, header.queue_id, header.commit_offset);
             return Ok(());
         }
-        let end = if changed || self.offsets.is_dirty_in(&group, &topic) {
-            self.journal_offsets(turn, &group, &topic)?
-        } else {
+        let is_known = committed == Some(header.commit_offset);
+        let end = if is_known && !self.offsets.is_dirty_in(&group, &topic) {
             // The commit that made it so may still be on its way to the disk.
             turn.log.max_position()
+        } else {
+            let target = BTreeMap::from([(header.queue_id, header.commit_offset)]);
+            let room = self.room_to_set(&group, &topic, &target);
+            turn.log.reserve(room.bytes, room.records)?;
+            if goes_back {
+                self.set_offsets(turn, &group, &topic, &target)?
+            } else {
+                self.offsets
+                    .commit(&group, &topic, header.queue_id, header.commit_offset);
+                self.journal_offsets(turn, &group, &topic)?
+            }
         };
         self.answer_when_durable(turn, req.to, end, 0);
         Ok(())

@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use corelane_wire::ExtHeader;
-use corelane_wire::code::{perm, pull_flag, response};
+use corelane_wire::code::{forbidden, perm, pull_flag, response};
 use corelane_wire::header::pull::PullMessageRequest;
 use corelane_wire::record::Record;
 
@@ -73,8 +73,8 @@ impl Engine {
         }
         let config = self.groups.get(&group);
         if config.is_some_and(|config| !config.consume_enable) {
-            return Err(Refusal::new(
-                response::NO_PERMISSION,
+            return Err(Refusal::forbidden_pull(
+                forbidden::GROUP,
                 format!("consumer group [{group}] is not permitted to consume"),
             ));
         }
@@ -83,8 +83,8 @@ impl Engine {
             return Err(no_topic(&topic));
         };
         if known.config.perm & perm::READ == 0 {
-            return Err(Refusal::new(
-                response::NO_PERMISSION,
+            return Err(Refusal::forbidden_pull(
+                forbidden::TOPIC,
                 format!("the topic[{topic}] pulling message is forbidden"),
             ));
         }
@@ -98,12 +98,7 @@ impl Engine {
             ));
         }
         let queue = known.queue(turn.log, header.queue_id);
-        if self.forbidden.is_forbidden(&group, &topic) {
-            return Err(Refusal::new(
-                response::NO_PERMISSION,
-                format!("the consumer group[{group}] is forbidden for topic[{topic}]"),
-            ));
-        }
+        let filter = self.pull_filter(&header, &group, &topic, broadcast)?;
         if let Some(next) = self.take_reset(turn, &group, &topic, header.queue_id)? {
             let (min, max) = (turn.log.min_offset(queue), turn.log.max_offset(queue));
             let found = Found {
@@ -118,7 +113,6 @@ impl Engine {
             self.answer_pull(turn, req, &found);
             return Ok(());
         }
-        let filter = self.pull_filter(&header, &group, &topic, broadcast)?;
         let room = self.offsets.count() < self.settings.max_offsets;
         if header.sys_flag & pull_flag::COMMIT_OFFSET != 0
             && may_hold
@@ -253,9 +247,15 @@ impl Engine {
             ));
         };
         if !broadcast && consumers.is_broadcasting() {
-            return Err(Refusal::new(
-                response::NO_PERMISSION,
+            return Err(Refusal::forbidden_pull(
+                forbidden::BROADCAST,
                 format!("the consumer group[{group}] can not consume by broadcast way"),
+            ));
+        }
+        if self.forbidden.is_forbidden(group, topic) {
+            return Err(Refusal::forbidden_pull(
+                forbidden::SUBSCRIPTION,
+                format!("the consumer group[{group}] is forbidden for topic[{topic}]"),
             ));
         }
         let Some(subscription) = consumers.subscriptions.get(topic) else {

@@ -4,16 +4,31 @@
 //! answered PULL_OFFSET_MOVED with it. Until then what the group commits for the queue is not taken, for it comes from
 //! members that do not know yet. Resets are journalled: a restart between does not lose them.
 
+use std::collections::BTreeMap;
+
 use corelane_wire::ExtHeader;
 use corelane_wire::body::ResetOffsetBody;
 use corelane_wire::code::response;
 use corelane_wire::header::group::InvokeBrokerToResetOffsetRequest;
 
 use super::Engine;
+use super::offset::QueueOffsets;
 use super::position::no_topic;
 use super::state::{RESETS, encode_offsets};
 use super::turn::{Refusal, Request, Turn};
 use crate::log::{Position, QueueRef, ReadMiss};
+
+/// A state record of offsets takes at most so much beside its names and offsets,
+const RECORD_BYTES: usize = 64;
+/// and this for each offset.
+const OFFSET_BYTES: usize = 12;
+
+/// What records take in the log.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Room {
+    pub bytes: usize,
+    pub records: usize,
+}
 
 impl Engine {
     /// INVOKE_BROKER_TO_RESET_OFFSET 222: of one queue to an offset, or of one or all queues to a time.
@@ -78,12 +93,16 @@ impl Engine {
             body.offset_table
                 .insert(self.message_queue(&topic, *queue_id), target);
         }
-        for (queue, target) in &body.offset_table {
-            self.reset_pops(turn, &group, &topic, queue.queue_id)?;
-            self.offsets.commit(&group, &topic, queue.queue_id, *target);
-            self.resets.load(&group, &topic, queue.queue_id, *target);
+        let targets = body.offset_table.iter();
+        let targets = targets
+            .map(|(queue, target)| (queue.queue_id, *target))
+            .collect();
+        let room = self.room_to_set(&group, &topic, &targets);
+        turn.log.reserve(2 * room.bytes, 2 * room.records)?;
+        self.set_offsets(turn, &group, &topic, &targets)?;
+        for (queue_id, target) in targets {
+            self.resets.load(&group, &topic, queue_id, target);
         }
-        self.journal_offsets(turn, &group, &topic)?;
         let end = self.journal_resets(turn, &group, &topic)?;
         tracing::info!(%group, %topic, queues = queues.len(), timestamp = header.timestamp, "offsets were reset");
         for (_, queue) in queues {
@@ -96,6 +115,36 @@ impl Engine {
                 .finish_with(&json);
         });
         Ok(())
+    }
+
+    /// Room in the log for setting offsets of a group by hand. Who reserves it first sets all of them or, where there is no
+    /// room, none.
+    pub(super) fn room_to_set(&self, group: &str, topic: &str, targets: &QueueOffsets) -> Room {
+        let of_names = group.len() + topic.len() + RECORD_BYTES;
+        let with_pops = targets
+            .keys()
+            .filter(|queue_id| self.has_pops(group, topic, **queue_id));
+        let pops = with_pops.count();
+        let known = self.offsets.queues(group, topic).map_or(0, BTreeMap::len);
+        Room {
+            bytes: (pops + 1) * of_names + (known + targets.len()) * OFFSET_BYTES,
+            records: pops + 1,
+        }
+    }
+
+    /// Sets offsets of a group by hand; what it has popped there before does not count any more. Gives the log's end behind it.
+    pub(super) fn set_offsets(
+        &mut self,
+        turn: &mut Turn<'_>,
+        group: &str,
+        topic: &str,
+        targets: &QueueOffsets,
+    ) -> Result<Position, Refusal> {
+        for (queue_id, target) in targets {
+            self.reset_pops(turn, group, topic, *queue_id)?;
+            self.offsets.commit(group, topic, *queue_id, *target);
+        }
+        self.journal_offsets(turn, group, topic)
     }
 
     /// Whether commits of a group for a queue are not taken now.
@@ -257,6 +306,56 @@ mod tests {
             (reply.code, reply.fields["nextBeginOffset"].as_str()),
             (response::PULL_OFFSET_MOVED, "0")
         );
+    }
+
+    /// The log has room for all of a reset's records, for some or for none.
+    #[test]
+    fn what_is_refused_for_want_of_room_changes_nothing() {
+        let (mut refused, mut done) = (0, 0);
+        for spare in (0..2_000).step_by(50) {
+            let (mut host, connection) = start();
+            commit(&mut host, connection, "7");
+            let fields = [
+                ("consumerGroup", "g"),
+                ("topic", "t"),
+                ("queueId", "0"),
+                ("maxMsgNums", "2"),
+                ("invisibleTime", "60000"),
+                ("pollTime", "0"),
+                ("bornTime", "0"),
+                ("initMode", "0"),
+            ];
+            let popped = host.request(connection, request::POP_MESSAGE, &fields, &[]);
+            assert_eq!(popped.code, response::SUCCESS, "{}", popped.remark);
+            for len in [60_000, 10_000, spare] {
+                let body = "f".repeat(len);
+                loop {
+                    let sent = host.ask_send(connection, "filler", 0, &body, &[]);
+                    if host.answer(connection, sent).is_some() {
+                        break;
+                    }
+                }
+            }
+            let fields = [
+                ("group", "g"),
+                ("topic", "t"),
+                ("isForce", "true"),
+                ("timestamp", "0"),
+            ];
+            let code = request::INVOKE_BROKER_TO_RESET_OFFSET;
+            let asked = host.ask(connection, code, &fields, &[]);
+            let is_refused = host.answer(connection, asked).is_some_and(|reply| {
+                assert_eq!(reply.code, response::SYSTEM_BUSY, "{}", reply.remark);
+                true
+            });
+            let set = host.engine.offsets.get("g", "t", 0) == Some(0);
+            let told = host.engine.is_reset("g", "t", 0);
+            let forgotten = !host.engine.has_pops("g", "t", 0);
+            assert_eq!([set, told, forgotten], [!is_refused; 3], "{spare} spare");
+            refused += usize::from(is_refused);
+            done += usize::from(!is_refused);
+        }
+        assert!(refused > 0 && done > 0, "{refused} refused, {done} done");
     }
 
     #[test]

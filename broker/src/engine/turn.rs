@@ -129,6 +129,8 @@ pub struct Refusal {
     pub code: i32,
     /// What is wrong and what would help.
     pub remark: Cow<'static, str>,
+    /// `forbiddenType` of the answer to a pull.
+    pub forbidden_type: Option<i32>,
 }
 
 impl Refusal {
@@ -137,6 +139,15 @@ impl Refusal {
         Self {
             code,
             remark: remark.into(),
+            forbidden_type: None,
+        }
+    }
+
+    /// A pull that is not permitted; the type says what forbids it (`code::forbidden`).
+    pub fn forbidden_pull(forbidden_type: i32, remark: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            forbidden_type: Some(forbidden_type),
+            ..Self::new(code::response::NO_PERMISSION, remark)
         }
     }
 }
@@ -199,7 +210,12 @@ impl Turn<'_> {
 
     /// Answers with a refusal.
     pub fn refuse(&mut self, to: ReplyTo, refusal: &Refusal) {
-        self.answer(to, refusal.code, Some(&refusal.remark), |_| {}, &[]);
+        let fields = |fields: &mut FrameWriter<'_>| {
+            if let Some(kind) = refusal.forbidden_type {
+                fields.int_field("forbiddenType", kind.into());
+            }
+        };
+        self.answer(to, refusal.code, Some(&refusal.remark), fields, &[]);
     }
 
     /// Sends a request of our own that wants no answer.

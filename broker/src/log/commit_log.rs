@@ -109,7 +109,9 @@ impl Log {
     /// durable through a state record that the engine appends before anything of a new topic of this name, and upon which
     /// it calls this again during replay.
     pub fn drop_topic(&mut self, topic: &str) {
+        // The queues' numbers may soon be those of other queues.
         self.gather.forget(self.queues.drop_topic(topic));
+        self.time_searches = TimeSearches::default();
     }
 
     /// The oldest offset that can be read.

@@ -14,26 +14,20 @@ use std::task::{Context, Poll, Waker};
 
 /// Futures that wait for the disk.
 #[derive(Default)]
-pub struct Tasks {
+struct Tasks {
     running: Vec<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 impl Tasks {
-    /// Adds one.
-    pub fn spawn(&mut self, task: impl Future<Output = ()> + 'static) {
+    fn spawn(&mut self, task: impl Future<Output = ()> + 'static) {
         self.running.push(Box::pin(task));
     }
 
     /// Polls all of them once.
-    pub fn poll(&mut self) {
+    fn poll(&mut self) {
         let mut context = Context::from_waker(Waker::noop());
         self.running
             .retain_mut(|task| task.as_mut().poll(&mut context).is_pending());
-    }
-
-    /// Whether none is left.
-    pub fn is_empty(&self) -> bool {
-        self.running.is_empty()
     }
 }
 

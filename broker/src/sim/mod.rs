@@ -40,5 +40,5 @@ mod time_tests;
 mod waiting_tests;
 
 pub use disk::{Cause, Faults, SimDisk, SimIo};
-pub use host::{LogHost, Tasks, block_on};
+pub use host::{LogHost, block_on};
 pub use random::Random;

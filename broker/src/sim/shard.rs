@@ -15,7 +15,7 @@ use super::disk::SimDisk;
 use super::host::LogHost;
 use crate::engine::settings::Settings;
 use crate::engine::{Connection, Effect, Engine, Now, Output, Turn};
-use crate::log::{LogOptions, OpenReport, ReadMiss, Slice};
+use crate::log::{Log, LogOptions, OpenReport, QueueRef, ReadMiss, Slice};
 
 /// What one moment may take at most, in operations of the disk and turns of the engine.
 const MAX_STEPS: usize = 100_000;
@@ -48,25 +48,40 @@ pub struct StoredMessage {
     pub store_ms: i64,
     /// How often its group failed to consume it.
     pub reconsume_times: i32,
+    /// Its flags.
+    pub sys_flag: i32,
+    /// Where its half message lies.
+    pub prepared_transaction_offset: i64,
     /// Its properties.
     pub properties: HashMap<String, String>,
 }
 
 impl StoredMessage {
-    fn read(bytes: &[u8]) -> Self {
-        let (record, _) = Record::parse(bytes)
+    /// The visible message at an offset of a queue.
+    pub fn at(log: &mut Log, queue: QueueRef, offset: i64) -> Result<Self, ReadMiss> {
+        let mut entries = Vec::new();
+        log.entries(queue, offset, 1, &mut entries)?;
+        let bytes = log.record(entries[0].position, entries[0].size)?;
+        let (record, _) = Record::parse(&bytes)
             .unwrap_or_else(|error| panic!("the log holds a broken record: {error}"));
+        assert_eq!(
+            (record.topic(), record.queue_id()),
+            log.queue_name(queue),
+            "a record lies in another queue"
+        );
         let pairs = record.properties();
-        Self {
+        Ok(Self {
             body: String::from_utf8_lossy(record.body()).into_owned(),
             position: record.physical_offset(),
             store_ms: record.store_timestamp(),
             reconsume_times: record.reconsume_times(),
+            sys_flag: record.sys_flag(),
+            prepared_transaction_offset: record.prepared_transaction_offset(),
             properties: pairs
                 .iter()
                 .map(|(name, value)| (name.to_string(), value.to_string()))
                 .collect(),
-        }
+        })
     }
 }
 
@@ -413,11 +428,9 @@ impl SimShard {
             if next >= host.log.max_offset(queue) {
                 break;
             }
-            let mut entries = Vec::new();
-            let record = host.log.entries(queue, next, 1, &mut entries);
-            match record.and_then(|()| host.log.record(entries[0].position, entries[0].size)) {
-                Ok(bytes) => {
-                    stored.push(StoredMessage::read(&bytes));
+            match StoredMessage::at(&mut host.log, queue, next) {
+                Ok(message) => {
+                    stored.push(message);
                     next += 1;
                 }
                 Err(ReadMiss::Wanted(_)) if self.disk.has_crashed() => break,

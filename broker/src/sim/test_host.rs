@@ -3,21 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
 
 use corelane_wire::frame::{Head, Serialization};
 use corelane_wire::properties;
-use corelane_wire::record::Record;
 use corelane_wire::{Frame, FrameWriter, code};
 
-use super::{SimDisk, SimIo, Tasks, block_on};
+use super::shard::StoredMessage;
+use super::{LogHost, SimDisk};
 use crate::engine::settings::Settings;
 use crate::engine::{Connection, Effect, Engine, Now, Output, Turn};
-use crate::log::{
-    self, Io, IoError, JobDone, Log, LogOptions, ReadBuffer, ReadId, ReadMiss, Slice, WriteId,
-};
+use crate::log::{LogOptions, ReadMiss, Slice};
 
 /// Settings that a test changes as it needs.
 pub fn settings() -> Settings {
@@ -75,18 +71,6 @@ impl Reply {
     }
 }
 
-/// A stored message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    pub body: String,
-    pub store_ms: i64,
-    pub position: i64,
-    pub reconsume_times: i32,
-    pub sys_flag: i32,
-    pub prepared_transaction_offset: i64,
-    pub properties: HashMap<String, String>,
-}
-
 #[derive(Default)]
 struct Sent {
     bytes: HashMap<Connection, Vec<u8>>,
@@ -113,23 +97,14 @@ impl Output for Sent {
     }
 }
 
-enum Event {
-    Write(WriteId, Result<(), IoError>),
-    Read(ReadId, Result<ReadBuffer, IoError>),
-    Job(Box<JobDone>),
-}
-
 /// One broker on one disk, over all its lives.
 pub struct TestHost {
     pub engine: Engine,
-    pub log: Log,
+    pub running: LogHost,
     pub disk: SimDisk,
     pub now: Now,
     settings: Settings,
     options: LogOptions,
-    io: SimIo,
-    tasks: Tasks,
-    events: Rc<RefCell<Vec<Event>>>,
     sent: Sent,
     connections: u64,
     opaque: i32,
@@ -138,46 +113,39 @@ pub struct TestHost {
 impl TestHost {
     pub fn start(seed: u64, settings: Settings, options: LogOptions) -> Self {
         let disk = SimDisk::new(seed);
-        let (engine, log, io) = Self::open(&disk, &settings, &options);
+        let (engine, running) = Self::open(&disk, &settings, &options);
         let now = Now {
             wall_ms: 1_700_000_000_123,
             mono_ms: 1_000,
         };
         let mut host = Self {
             engine,
-            log,
+            running,
             disk,
             now,
             settings,
             options,
-            io,
-            tasks: Tasks::default(),
-            events: Rc::default(),
             sent: Sent::default(),
             connections: 0,
             opaque: 0,
         };
-        host.engine.started(&mut host.log, now);
+        host.engine.started(&mut host.running.log, now);
         host
     }
 
-    fn open(disk: &SimDisk, settings: &Settings, options: &LogOptions) -> (Engine, Log, SimIo) {
-        let io = disk.io();
+    fn open(disk: &SimDisk, settings: &Settings, options: &LogOptions) -> (Engine, LogHost) {
         let mut engine = Engine::new(settings.clone());
-        let (log, _) = block_on(disk, log::open(&io, options.clone(), &mut engine))
-            .unwrap()
-            .unwrap();
-        (engine, log, io)
+        let opened = LogHost::open(disk, options.clone(), &mut engine);
+        let (log, _) = opened.unwrap().unwrap();
+        (engine, log)
     }
 
     /// Ends this life without warning, and begins another.
     pub fn crash_and_reopen(&mut self) {
         self.disk.crash();
-        (self.engine, self.log, self.io) = Self::open(&self.disk, &self.settings, &self.options);
-        self.tasks = Tasks::default();
-        self.events = Rc::default();
+        (self.engine, self.running) = Self::open(&self.disk, &self.settings, &self.options);
         self.sent = Sent::default();
-        self.engine.started(&mut self.log, self.now);
+        self.engine.started(&mut self.running.log, self.now);
     }
 
     /// One call of the engine.
@@ -186,7 +154,7 @@ impl TestHost {
             &mut self.engine,
             &mut Turn {
                 now: self.now,
-                log: &mut self.log,
+                log: &mut self.running.log,
                 out: &mut self.sent,
             },
         )
@@ -376,10 +344,14 @@ impl TestHost {
     /// Runs until nothing is under way, at the present time; or until the disk crashes.
     pub fn run(&mut self) {
         loop {
-            self.submit();
-            let went = self.disk.step();
-            self.tasks.poll();
-            self.take_events();
+            if self.running.log.snapshot_due() {
+                self.running.log.snapshot(self.engine.snapshot());
+            }
+            self.running.submit(self.now.wall_ms);
+            let went = self.running.step().unwrap();
+            for read in self.running.take_reads() {
+                self.turn(|engine, turn| engine.on_read(turn, read));
+            }
             self.turn(|engine, turn| engine.settle(turn));
             let due = self.engine.deadline_mono_ms() <= self.now.mono_ms;
             if due {
@@ -408,95 +380,24 @@ impl TestHost {
         }
     }
 
-    fn submit(&mut self) {
-        while let Some(write) = self.log.next_write(self.now.wall_ms) {
-            let (io, events) = (self.io.clone(), self.events.clone());
-            self.tasks.spawn(async move {
-                let result = match io.open(&write.segment.file_name()).await {
-                    Ok(file) => {
-                        io.write_durable(&file, write.file_offset, &write.bytes)
-                            .await
-                    }
-                    Err(error) => Err(error),
-                };
-                events.borrow_mut().push(Event::Write(write.id, result));
-            });
-        }
-        if self.log.snapshot_due() {
-            let state = self.engine.snapshot();
-            self.log.snapshot(state);
-        }
-        while let Some(read) = self.log.next_read() {
-            let (io, events) = (self.io.clone(), self.events.clone());
-            self.tasks.spawn(async move {
-                let result = match io.open(&read.file.file_name()).await {
-                    Ok(file) => io.read_at(&file, read.offset, read.len).await,
-                    Err(error) => Err(error),
-                };
-                events.borrow_mut().push(Event::Read(read.id, result));
-            });
-        }
-        while let Some(job) = self.log.next_job() {
-            let (io, events) = (self.io.clone(), self.events.clone());
-            self.tasks.spawn(async move {
-                let done = job.run(&io).await;
-                events.borrow_mut().push(Event::Job(Box::new(done)));
-            });
-        }
-        self.tasks.poll();
-    }
-
-    fn take_events(&mut self) {
-        let events = std::mem::take(&mut *self.events.borrow_mut());
-        for event in events {
-            match event {
-                Event::Write(id, result) => self.log.write_done(id, result).unwrap(),
-                Event::Read(id, result) => {
-                    self.log.read_done(id, result);
-                    self.turn(|engine, turn| engine.on_read(turn, id));
-                }
-                Event::Job(done) => self.log.job_done(*done).unwrap(),
-            }
-        }
-    }
-
     /// All visible messages of a queue, oldest first.
-    pub fn messages(&mut self, topic: &str, queue_id: i32) -> Vec<Seen> {
-        let Some(queue) = self.log.find_queue(topic, queue_id) else {
+    pub fn messages(&mut self, topic: &str, queue_id: i32) -> Vec<StoredMessage> {
+        let Some(queue) = self.running.log.find_queue(topic, queue_id) else {
             return Vec::new();
         };
-        let mut seen = Vec::new();
-        let mut next = self.log.min_offset(queue);
-        while next < self.log.max_offset(queue) {
-            let mut entries = Vec::new();
-            let record = self.log.entries(queue, next, 1, &mut entries);
-            let record =
-                record.and_then(|()| self.log.record(entries[0].position, entries[0].size));
-            match record {
-                Ok(bytes) => {
-                    let (record, _) = Record::parse(&bytes).unwrap();
-                    assert_eq!((record.topic(), record.queue_id()), (topic, queue_id));
-                    seen.push(Seen {
-                        body: String::from_utf8_lossy(record.body()).into_owned(),
-                        store_ms: record.store_timestamp(),
-                        position: record.physical_offset(),
-                        reconsume_times: record.reconsume_times(),
-                        sys_flag: record.sys_flag(),
-                        prepared_transaction_offset: record.prepared_transaction_offset(),
-                        properties: record
-                            .properties()
-                            .iter()
-                            .map(|(name, value)| {
-                                (name.to_str().into_owned(), value.to_str().into_owned())
-                            })
-                            .collect(),
-                    });
-                    next += 1;
+        let mut stored = Vec::new();
+        let mut next = self.running.log.min_offset(queue);
+        while next < self.running.log.max_offset(queue) {
+            match StoredMessage::at(&mut self.running.log, queue, next) {
+                Ok(message) => stored.push(message),
+                Err(ReadMiss::Wanted(_)) => {
+                    self.run();
+                    continue;
                 }
-                Err(ReadMiss::Wanted(_)) => self.run(),
                 Err(miss) => panic!("{topic} {queue_id} at {next}: {miss}"),
             }
+            next += 1;
         }
-        seen
+        stored
     }
 }

@@ -3,6 +3,7 @@
 use super::fault_tests::{NoState, append, fill, open, options, read};
 use super::shard::{SimShard, settings};
 use super::{Faults, LogHost, SimDisk};
+use crate::engine::Connection;
 use crate::log::{AppendError, FlushMode, LogOptions};
 use corelane_wire::FrameWriter;
 use corelane_wire::body::ResetOffsetBody;
@@ -192,9 +193,8 @@ fn a_clock_that_goes_back_retires_nothing_and_stops_nothing() {
     assert!(read(&mut host, newest - 4096 + 64).is_ok());
 }
 
-/// A reset looks into the index of every queue. It ends also where the log keeps one page of it in memory.
-#[test]
-fn a_reset_of_many_queues_ends_with_a_small_cache() {
+/// A shard with a topic `t` of four queues and a message a second in one of them, whose log keeps one page in memory.
+fn with_a_small_cache() -> (SimShard, Connection) {
     let options = LogOptions {
         first_segment_bytes: 65_536,
         segment_bytes: 65_536,
@@ -214,17 +214,73 @@ fn a_reset_of_many_queues_ends_with_a_small_cache() {
         shard.advance(1_000);
     }
     shard.receive(client);
+    (shard, client)
+}
+
+/// Resets a group to the time between the 50th and the 51st message; gives the number of the request.
+fn ask_reset(shard: &mut SimShard, client: Connection) -> i32 {
     let fields = |fields: &mut FrameWriter<'_>| {
         fields.field("group", "DEFAULT_CONSUMER");
         fields.field("topic", "t");
         fields.int_field("timestamp", 1_700_000_050_000);
         fields.field("isForce", "true");
     };
-    let answer = shard.call(client, request::INVOKE_BROKER_TO_RESET_OFFSET, fields, &[]);
-    let answer = answer.unwrap();
-    let body = ResetOffsetBody::from_json(&answer.body).unwrap();
-    let offsets = body.offset_table.iter().filter(|(_, offset)| **offset > 0);
-    let mut offsets: Vec<i64> = offsets.map(|(_, offset)| *offset).collect();
+    shard.request(client, request::INVOKE_BROKER_TO_RESET_OFFSET, fields, &[])
+}
+
+/// The offsets that a reset has set, in ascending order.
+fn reset_to(shard: &mut SimShard, client: Connection, asked: i32) -> Vec<i64> {
+    let received = shard.receive(client);
+    let answer = received.iter().find(|answer| answer.opaque == asked);
+    let body = ResetOffsetBody::from_json(&answer.unwrap().body).unwrap();
+    let mut offsets: Vec<i64> = body.offset_table.into_values().collect();
     offsets.sort_unstable();
-    assert_eq!(offsets, [12, 12, 13, 13]);
+    offsets
+}
+
+/// The committed offset of queue 0, as it is now.
+fn committed(shard: &mut SimShard, client: Connection) -> i64 {
+    let fields = |fields: &mut FrameWriter<'_>| {
+        fields.field("consumerGroup", "DEFAULT_CONSUMER");
+        fields.field("topic", "t");
+        fields.int_field("queueId", 0);
+    };
+    let asked = shard.request(client, request::QUERY_CONSUMER_OFFSET, fields, &[]);
+    let received = shard.receive(client);
+    let answer = received.iter().find(|answer| answer.opaque == asked);
+    let offset = answer.unwrap().fields.get("offset");
+    offset.map_or(0, |offset| offset.parse().unwrap())
+}
+
+/// A reset looks into the index of every queue. It ends also where the log keeps one page of it in memory.
+#[test]
+fn a_reset_of_many_queues_ends_with_a_small_cache() {
+    let (mut shard, client) = with_a_small_cache();
+    let asked = ask_reset(&mut shard, client);
+    shard.settle();
+    assert_eq!(reset_to(&mut shard, client, asked), [12, 12, 13, 13]);
+}
+
+/// While a reset waits for the indexes of some queues, the topic is deleted and made again. What was found of the others
+/// does not hold for the new queues, which have their numbers.
+#[test]
+fn a_reset_of_a_topic_that_is_made_again_is_one_of_the_new_queues() {
+    for steps in 0.. {
+        let (mut shard, client) = with_a_small_cache();
+        let asked = ask_reset(&mut shard, client);
+        for _ in 0..steps {
+            shard.step();
+        }
+        if committed(&mut shard, client) > 0 {
+            assert!(steps > 4, "a read for each queue at least");
+            break;
+        }
+        let topic = |fields: &mut FrameWriter<'_>| fields.field("topic", "t");
+        shard.request(client, request::DELETE_TOPIC_IN_BROKER, topic, &[]);
+        for number in 0..40 {
+            shard.send(client, "t", number % 4, "new", &[]);
+        }
+        shard.settle();
+        assert_eq!(reset_to(&mut shard, client, asked), [0; 4], "{steps} steps");
+    }
 }

@@ -14,6 +14,7 @@ use corelane_wire::header::offset::{CloneGroupOffsetRequest, QueryCorrectionOffs
 use corelane_wire::header::query::QueryConsumeTimeSpanRequest;
 
 use crate::engine::position::no_topic;
+use crate::engine::reset::Room;
 use crate::engine::turn::{Refusal, Request, Turn};
 use crate::engine::{Engine, name};
 use crate::log::ReadMiss;
@@ -178,7 +179,8 @@ impl Engine {
             Some(topic) => vec![topic],
             None => self.offsets.topics(&source).map(str::to_owned).collect(),
         };
-        let mut end = turn.log.durable();
+        let mut cloned = Vec::new();
+        let mut room = Room::default();
         for topic in topics {
             if self.topics.get(&topic).is_none() {
                 continue;
@@ -194,11 +196,15 @@ impl Engine {
             let Some(queues) = self.offsets.queues(&source, &topic).cloned() else {
                 continue;
             };
-            for (queue_id, offset) in queues {
-                self.reset_pops(turn, &target, &topic, queue_id)?;
-                self.offsets.commit(&target, &topic, queue_id, offset);
-            }
-            end = self.journal_offsets(turn, &target, &topic)?;
+            let more = self.room_to_set(&target, &topic, &queues);
+            room.bytes += more.bytes;
+            room.records += more.records;
+            cloned.push((topic, queues));
+        }
+        turn.log.reserve(room.bytes, room.records)?;
+        let mut end = turn.log.durable();
+        for (topic, queues) in cloned {
+            end = self.set_offsets(turn, &target, &topic, &queues)?;
         }
         self.answer_when_durable(turn, req.to, end, 0);
         Ok(())

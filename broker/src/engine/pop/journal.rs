@@ -169,6 +169,14 @@ impl Engine {
         bytes.is_empty().then_some(())
     }
 
+    /// Whether anything of a queue is outstanding, or acknowledged and not journalled: that would undo a reset in the next
+    /// start.
+    pub(in crate::engine) fn has_pops(&self, group: &str, topic: &str, queue_id: i32) -> bool {
+        let key = QueueKey::new(group, topic, queue_id);
+        let table = &self.pops.table;
+        table.is_dirty_in(&key) || table.queue(group, topic, queue_id).is_some()
+    }
+
     /// Forgets what is outstanding of a queue, because somebody sets the group's offset there by hand. To be called before
     /// the offset is set; the group pops from there on.
     pub(in crate::engine) fn reset_pops(
@@ -179,9 +187,7 @@ impl Engine {
         queue_id: i32,
     ) -> Result<(), Refusal> {
         let key = QueueKey::new(group, topic, queue_id);
-        // Acknowledgements that are journalled after the reset would undo it in the next start.
-        let waits = self.pops.table.is_dirty_in(&key);
-        if waits || self.pops.table.queue(group, topic, queue_id).is_some() {
+        if self.has_pops(group, topic, queue_id) {
             let mut payload = Vec::new();
             push_key(&mut payload, &key);
             turn.log.append_state(RESET, &payload)?;

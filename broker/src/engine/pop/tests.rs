@@ -157,27 +157,11 @@ impl Group {
 
 impl TestHost {
     fn make_topic(&mut self, name: &str, queues: i32) {
-        let body = topic::config(name, queues, 6);
-        let mut out = Vec::new();
-        let mut turn = crate::engine::Turn {
-            now: self.now,
-            log: &mut self.log,
-            out: &mut Nowhere(&mut out),
-        };
-        self.engine.put_topic(&mut turn, body).unwrap();
+        let config = topic::config(name, queues, 6);
+        self.turn(|engine, turn| engine.put_topic(turn, config))
+            .unwrap();
         self.run();
     }
-}
-
-struct Nowhere<'a>(&'a mut Vec<u8>);
-
-impl crate::engine::Output for Nowhere<'_> {
-    fn buffer(&mut self, _: Connection) -> &mut Vec<u8> {
-        self.0
-    }
-    fn shared(&mut self, _: Connection, _: crate::log::Slice) {}
-    fn close(&mut self, _: Connection) {}
-    fn effect(&mut self, _: crate::engine::Effect) {}
 }
 
 /// Makes handles out of the lists of an answer, as the Java client does.
@@ -669,12 +653,18 @@ fn messages_that_are_on_disk_only_come_again() {
     for _ in 0..120 {
         group.host.send(group.client, "other", 0, &filler, &[]);
     }
-    let queue = group.host.log.find_queue("t", 0).unwrap();
+    let queue = group.host.running.log.find_queue("t", 0).unwrap();
     let mut entries = Vec::new();
-    group.host.log.entries(queue, 0, 1, &mut entries).unwrap();
+    group
+        .host
+        .running
+        .log
+        .entries(queue, 0, 1, &mut entries)
+        .unwrap();
     assert!(
         group
             .host
+            .running
             .log
             .record(entries[0].position, entries[0].size)
             .is_err(),

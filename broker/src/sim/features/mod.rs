@@ -1,9 +1,11 @@
-//! Everything that a broker remembers for its clients, on one shard with crashes: transactions, pops, retries by send back,
-//! timers with recall, locks, orderly pops, offsets set by hand, deleted topics. Each has a model of its own that knows what may be delivered, when, and how often.
+//! Everything that a broker remembers for its clients, on one shard with crashes: transactions, pops, retries by send back
+//! under policies that change, timers with recall, locks, orderly pops, offsets set by hand and cloned, deleted topics with half
+//! messages. Each has a model of its own that knows what may be delivered, when, and how often.
 //!
 //! The clients of a run never wait: a request is asked, and its answer is taken when it comes. So a crash meets any number
 //! of requests on their way, and each model knows what is promised, what may be, and what must not be.
 
+mod clones;
 mod deletes;
 mod handle;
 mod kept;
@@ -180,6 +182,7 @@ impl Run {
                 Box::new(orders::Orders::default()),
                 Box::new(resets::Resets::default()),
                 Box::new(deletes::Deletes::default()),
+                Box::new(clones::Clones::default()),
             ],
             heartbeat_mono_ms: 0,
         };
@@ -190,6 +193,7 @@ impl Run {
             orders::TOPIC,
             resets::TOPIC,
             deletes::TOPIC,
+            clones::TOPIC,
         ];
         for topic in topics.into_iter().chain(retries::TOPICS) {
             run.make_topic(topic);
@@ -203,6 +207,8 @@ impl Run {
             group(pops::GROUP, pops::MAX_RETRIES),
             group(resets::POPPERS, resets::MAX_RETRIES),
             group(resets::PULLERS, resets::MAX_RETRIES),
+            group(clones::SOURCE, 1),
+            group(clones::TARGET, 1),
         ];
         for group in retries::groups().iter().chain(&groups) {
             let code = request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP;

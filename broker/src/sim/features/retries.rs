@@ -1,8 +1,7 @@
-//! Send back: what was accepted comes once in the retry topic, with one failure more and when its group's policy says, or is
-//! dead.
+//! Send back: what was accepted comes once in the retry topic, with one failure more and when its group's policy says, as that is
+//! then, or is dead.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use corelane_wire::body::{
     CustomizedRetryPolicy, ExponentialRetryPolicy, GroupRetryPolicy, GroupRetryPolicyType,
@@ -34,14 +33,20 @@ type Place = (String, i32, bool);
 
 #[derive(Default)]
 struct Expected {
-    /// The earliest moment of each one that may be there.
+    /// The earliest moment of each one that may be there, and the latest but for what a disk takes.
     earliest_ms: Vec<i64>,
+    latest_ms: Vec<i64>,
     /// So many must be there.
     accepted: Kept<usize>,
 }
 
 /// The groups.
 pub fn groups() -> [SubscriptionGroupConfig; 3] {
+    [0, 1, 2].map(|kind| group(kind, kind))
+}
+
+/// A group, with the policy that another one had first.
+fn group(kind: usize, policy: usize) -> SubscriptionGroupConfig {
     let exponential = GroupRetryPolicy {
         kind: GroupRetryPolicyType::Exponential,
         exponential_retry_policy: Some(ExponentialRetryPolicy {
@@ -58,18 +63,17 @@ pub fn groups() -> [SubscriptionGroupConfig; 3] {
         }),
         ..GroupRetryPolicy::default()
     };
-    let policies = [GroupRetryPolicy::default(), exponential, own];
-    let mut kinds = 0..;
-    policies.map(|group_retry_policy| {
-        let kind: usize = kinds.next().unwrap();
-        SubscriptionGroupConfig {
-            group_name: GROUPS[kind].to_owned(),
-            retry_max_times: MAX_RETRIES[kind],
-            retry_queue_nums: RETRY_QUEUES[kind],
-            group_retry_policy,
-            ..SubscriptionGroupConfig::default()
-        }
-    })
+    SubscriptionGroupConfig {
+        group_name: GROUPS[kind].to_owned(),
+        retry_max_times: MAX_RETRIES[kind],
+        retry_queue_nums: RETRY_QUEUES[kind],
+        group_retry_policy: match policy {
+            0 => GroupRetryPolicy::default(),
+            1 => exponential,
+            _ => own,
+        },
+        ..SubscriptionGroupConfig::default()
+    }
 }
 
 pub struct Retries {
@@ -79,6 +83,11 @@ pub struct Retries {
     backs: HashMap<i32, Place>,
     /// What was sent, and whether that was acknowledged.
     sent: BTreeMap<String, Kept<bool>>,
+    /// The policies that may hold, and those that a crash may bring back.
+    policies: BTreeSet<usize>,
+    after_crash: BTreeSet<usize>,
+    /// The change of the policy that is under way.
+    change: Option<(i32, usize)>,
 }
 
 impl Retries {
@@ -90,7 +99,19 @@ impl Retries {
             sends: HashMap::new(),
             backs: HashMap::new(),
             sent: BTreeMap::new(),
+            policies: BTreeSet::from([kind]),
+            after_crash: BTreeSet::from([kind]),
+            change: None,
         }
+    }
+
+    /// Changes the policy, while nothing is under way that asks for it.
+    fn change_policy(&mut self, world: &mut World) {
+        let policy = world.random.below(3);
+        let body = group(self.kind, policy).to_json();
+        let code = request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP;
+        let opaque = world.ask(code, &[], &body);
+        self.change = Some((opaque, policy));
     }
 
     fn stored(&self, world: &mut World) -> Vec<StoredMessage> {
@@ -133,24 +154,31 @@ impl Retries {
         let opaque = world.ask(request::CONSUMER_SEND_MSG_BACK, &fields, &[]);
         let failures = message.reconsume_times;
         let dead = level < 0 || failures >= max.unwrap_or(MAX_RETRIES[self.kind]);
-        let wait_ms = match (dead, level) {
-            (true, _) => 0,
-            (_, 0) => self.wait_ms(failures),
-            (_, level) => level_ms(level),
+        let waits_ms: Vec<i64> = match (dead, level) {
+            (true, _) => vec![0],
+            (_, 0) => {
+                let policies = self.policies.iter();
+                policies
+                    .map(|policy| policy_ms(*policy, failures))
+                    .collect()
+            }
+            (_, level) => vec![level_ms(level)],
         };
         let place = (message.body, failures + 1, dead);
         let expected = self.expected.entry(place.clone()).or_default();
-        expected.earliest_ms.push(asked_ms + wait_ms);
+        let (least, most) = (waits_ms.iter().min(), waits_ms.iter().max());
+        expected.earliest_ms.push(asked_ms + least.unwrap());
+        expected.latest_ms.push(asked_ms + most.unwrap());
         self.backs.insert(opaque, place);
     }
+}
 
-    /// How long the policy lets the next retry wait.
-    fn wait_ms(&self, failures: i32) -> i64 {
-        match self.kind {
-            0 => level_ms(FIRST_LEVEL + failures),
-            1 => (INITIAL_MS * FACTOR.pow(failures as u32)).min(MAX_MS),
-            _ => WAITS_MS[(failures as usize + 2).min(WAITS_MS.len() - 1)],
-        }
+/// How long a policy lets the next retry wait.
+fn policy_ms(policy: usize, failures: i32) -> i64 {
+    match policy {
+        0 => level_ms(FIRST_LEVEL + failures),
+        1 => (INITIAL_MS * FACTOR.pow(failures as u32)).min(MAX_MS),
+        _ => WAITS_MS[(failures as usize + 2).min(WAITS_MS.len() - 1)],
     }
 }
 
@@ -166,6 +194,10 @@ impl Feature for Retries {
             let opaque = world.send(TOPICS[self.kind], &body, &[]);
             self.sent.insert(body.clone(), Kept::default());
             self.sends.insert(opaque, body);
+        } else if self.change.is_some() {
+            // A send back could meet either policy.
+        } else if self.backs.is_empty() && world.random.one_in(4) {
+            self.change_policy(world);
         } else {
             self.send_back(world);
         }
@@ -175,6 +207,16 @@ impl Feature for Retries {
         if let Some(body) = self.sends.remove(&frame.opaque) {
             let done = world.done(frame);
             self.sent.entry(body).or_default().set(world, done);
+            return true;
+        }
+        if let Some((_, policy)) = self.change.take_if(|(opaque, _)| *opaque == frame.opaque) {
+            if world.done(frame) {
+                self.policies = BTreeSet::from([policy]);
+                self.after_crash.insert(policy);
+                if world.sync {
+                    self.after_crash = self.policies.clone();
+                }
+            }
             return true;
         }
         let Some(place) = self.backs.remove(&frame.opaque) else {
@@ -188,6 +230,7 @@ impl Feature for Retries {
     }
 
     fn flushed(&mut self, _: &World) {
+        self.after_crash.clone_from(&self.policies);
         self.sent.values_mut().for_each(Kept::flushed);
         for expected in self.expected.values_mut() {
             expected.accepted.flushed();
@@ -195,6 +238,11 @@ impl Feature for Retries {
     }
 
     fn crashed(&mut self, _: &World) {
+        self.policies.clone_from(&self.after_crash);
+        if let Some((_, policy)) = self.change.take() {
+            self.policies.insert(policy);
+            self.after_crash.insert(policy);
+        }
         self.sends.clear();
         self.backs.clear();
         self.sent.values_mut().for_each(Kept::crashed);
@@ -240,18 +288,19 @@ impl Feature for Retries {
             );
             came.sort_unstable();
             expected.earliest_ms.sort_unstable();
+            expected.latest_ms.sort_unstable();
             for (came_ms, earliest_ms) in came.iter().zip(&expected.earliest_ms) {
                 assert!(
                     came_ms >= earliest_ms,
                     "seed {seed}: {place:?} came too early"
                 );
             }
-            let latest = expected.earliest_ms.iter().rev();
-            for (came_ms, earliest_ms) in came.iter().rev().zip(latest) {
+            let latest = expected.latest_ms.iter().rev();
+            for (came_ms, latest_ms) in came.iter().rev().zip(latest) {
                 assert!(
-                    *came_ms <= earliest_ms + late_ms,
+                    *came_ms <= latest_ms + late_ms,
                     "seed {seed}: {place:?} came {} ms late",
-                    came_ms - earliest_ms
+                    came_ms - latest_ms
                 );
             }
         }

@@ -110,9 +110,10 @@ impl Transactions {
     /// Has a message that was given up taken up again, once.
     fn resume(&mut self, world: &mut World) {
         let dead = world.shard.stored(DEAD, 0);
-        let fresh = dead
-            .into_iter()
-            .find(|message| !self.halves[&message.body].resume_asked);
+        let fresh = dead.into_iter().find(|message| {
+            let half = self.halves.get(&message.body);
+            half.is_some_and(|half| !half.resume_asked)
+        });
         let Some(message) = fresh else {
             return;
         };
@@ -133,7 +134,10 @@ impl Transactions {
         let seed = world.seed;
         let (record, _) = Record::parse(&check.body).unwrap();
         let body = String::from_utf8_lossy(record.body()).into_owned();
-        let half = self.halves.get_mut(&body).unwrap();
+        let Some(half) = self.halves.get_mut(&body) else {
+            // One of a topic that may be gone.
+            return;
+        };
         let settings = settings();
         half.checks += 1;
         assert!(
@@ -274,7 +278,9 @@ impl Feature for Transactions {
             }
         }
         let mut dead: HashMap<String, usize> = HashMap::new();
-        for message in world.shard.stored(DEAD, 0) {
+        let mut given_up = world.shard.stored(DEAD, 0);
+        given_up.retain(|message| self.halves.contains_key(&message.body));
+        for message in given_up {
             *dead.entry(message.body).or_default() += 1;
         }
         for (body, half) in &self.halves {

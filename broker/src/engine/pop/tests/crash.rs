@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use corelane_wire::code::response;
+use corelane_wire::code::{request, response};
 
 use super::{Group, INVISIBLE_MS, Popped};
 use crate::log::LogOptions;
@@ -38,6 +38,77 @@ fn old_handles_are_good_after_a_crash() {
     group.host.advance(INVISIBLE_MS * 2);
     assert!(group.pop(&[]).is_empty());
     assert_eq!(group.committed(0), Some(1));
+}
+
+/// A topic goes after what would be popped of it again. Wherever the broker dies between, nothing is left for a topic that is
+/// made anew when the deletion is asked for once more.
+#[test]
+fn a_crash_amid_the_deletion_of_a_topic_leaves_nothing_to_pop() {
+    let groups: Vec<String> = (0..12).map(|number| format!("g{number}")).collect();
+    let retries: Vec<String> = groups
+        .iter()
+        .map(|group| format!("%RETRY%{group}_t"))
+        .collect();
+    let mut between = 0;
+    // A group of the log ends before, between and behind the records of the deletion.
+    for (len, steps) in (3_300..3_900)
+        .step_by(50)
+        .flat_map(|len| (1..=4).map(move |steps| (len, steps)))
+    {
+        let log = LogOptions {
+            max_group_bytes: 4 << 10,
+            ..small_log()
+        };
+        let mut group = Group::over(1, log);
+        for (name, retry) in groups.iter().zip(&retries) {
+            group.host.make_topic(retry, 1);
+            group.host.engine.offsets.commit(name, "t", 0, 1);
+        }
+        group.host.advance(10_000);
+        let is_there = |group: &Group, topic: &str| group.host.engine.topics.get(topic).is_some();
+        let delete = request::DELETE_TOPIC_IN_BROKER;
+        let body = "f".repeat(len);
+        group.host.ask_send(group.client, "t", 0, &body, &[]);
+        group.host.ask(group.client, delete, &[("topic", "t")], b"");
+        let after = group.host.disk.steps() + steps;
+        group.host.disk.crash_after(Some(after));
+        group.host.run();
+        group.crash();
+        let left = retries.iter().filter(|retry| is_there(&group, retry));
+        let left = left.count();
+        let topic_is_left = is_there(&group, "t");
+        assert!(topic_is_left || left == 0, "{left} outlive their topic");
+        between += usize::from(topic_is_left && left < retries.len());
+        let again = group
+            .host
+            .request(group.client, delete, &[("topic", "t")], b"");
+        assert_eq!(again.code, response::SUCCESS);
+        let any = retries.iter().any(|retry| is_there(&group, retry));
+        assert!(!any && !is_there(&group, "t"));
+    }
+    assert!(between > 0);
+}
+
+/// The offset of a group that has popped is journalled later than what it has popped, and is known after a crash all the same.
+#[test]
+fn a_topic_that_is_deleted_after_a_crash_leaves_nothing_to_pop() {
+    let mut group = Group::new(1);
+    group.send(0, "a");
+    group.send(0, "b");
+    let messages = group.pop(&[]);
+    group.change(&messages[0], 500);
+    group.host.advance(1_500);
+    group.crash();
+    let is_there = |group: &Group| group.host.engine.topics.get("%RETRY%g_t").is_some();
+    assert!(is_there(&group));
+    let fields = [("topic", "t")];
+    let code = request::DELETE_TOPIC_IN_BROKER;
+    let deleted = group.host.request(group.client, code, &fields, b"");
+    assert_eq!(deleted.code, response::SUCCESS);
+    assert!(!is_there(&group));
+    group.host.make_topic("t", 1);
+    group.send(0, "new");
+    assert_eq!(group.pop_bodies(), [("new".into(), 0)]);
 }
 
 /// Whatever happens, every message is acknowledged in the end, and one whose acknowledgement was journalled comes no more.
@@ -118,9 +189,10 @@ fn nothing_is_lost_whenever_the_broker_dies() {
         for queue_id in 0..3 {
             let max = group
                 .host
+                .running
                 .log
                 .find_queue("t", queue_id)
-                .map(|queue| group.host.log.max_offset(queue));
+                .map(|queue| group.host.running.log.max_offset(queue));
             assert_eq!(
                 group.committed(queue_id),
                 max,
