@@ -222,6 +222,8 @@ pub(super) struct Backlog {
     pub sealing: Option<Position>,
     /// An index that queues are taking over, and the row that is next.
     installing: Option<(Box<Meta>, usize)>,
+    /// See [`Log::take_given_up`].
+    given_up: usize,
     /// Segments whose index is unsound.
     unsound: BTreeSet<Position>,
     /// Retired files with their lengths: to be used again, or removed.
@@ -495,8 +497,14 @@ impl Log {
             }
         }
         if *next == meta.rows.len() {
+            self.work.given_up += *next;
             self.work.installing = None;
         }
+    }
+
+    /// How many times queues gave up the room of their entries in memory, since this was asked last.
+    pub fn take_given_up(&mut self) -> usize {
+        std::mem::take(&mut self.work.given_up)
     }
 
     /// Whether queues are still taking over an index.

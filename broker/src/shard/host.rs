@@ -20,6 +20,7 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::commit::{Commit, Way};
 use super::disk::Disk;
+use super::heap;
 use super::options::{engine_settings, log_options};
 use super::register::{Identity, Registrar, topic_route};
 use super::sink::{LogBytes, Sink};
@@ -512,6 +513,9 @@ impl Host {
                     Event::ReadFileOpen
                 });
             }
+        }
+        if self.broker.log.take_given_up() >= heap::MANY {
+            heap::give_back_free_pages();
         }
     }
 

@@ -7,6 +7,7 @@ mod clock;
 mod commit;
 mod directory;
 mod disk;
+mod heap;
 mod host;
 mod offline;
 mod options;
