@@ -83,8 +83,19 @@ impl Dump<'_> {
                 break;
             }
             if self.args.index {
-                let rows = at_once(files.index_rows(&io, at)).map_err(|error| said(&error))?;
-                self.index(segment.0, rows)?;
+                let mut none = true;
+                for &id in files
+                    .indexes
+                    .iter()
+                    .filter(|id| range.contains(&id.start()))
+                {
+                    let rows = at_once(files.index_rows(&io, id)).map_err(|error| said(&error))?;
+                    self.index(id.start(), rows)?;
+                    none = false;
+                }
+                if none {
+                    self.index(segment.0, None)?;
+                }
             }
             let cut = at_once(files.cut_at(&io, at)).map_err(|error| said(&error))?;
             let mut visit = |found: Found<'_>| self.found(found, cut.unwrap_or(u64::MAX));

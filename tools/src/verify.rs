@@ -6,12 +6,12 @@
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use corelane_broker::log::{
-    FileId, Found, IoError, LogFiles, SegmentReport, StdIo, VerifyReport, at_once,
+    Found, IndexId, IoError, LogFiles, SegmentReport, StdIo, VerifyReport, at_once,
 };
 use serde_json::json;
 
@@ -27,7 +27,7 @@ const BAR_CHARS: u64 = 30;
 /// What a thread does next.
 enum Work {
     Segment { shard: usize, at: usize },
-    Index { shard: usize, at: usize },
+    Index { shard: usize, id: IndexId },
 }
 
 /// What threads found in one shard.
@@ -43,6 +43,12 @@ struct Log {
     shard: Shard,
     files: LogFiles,
     seen: Mutex<Seen>,
+}
+
+impl Log {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Checks all shards of a directory.
@@ -70,11 +76,11 @@ pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let mut out = Output::new(args.json);
     let (mut sums, mut bad) = ([0; 3], Vec::new());
     for log in &logs {
-        let seen = std::mem::take(&mut *log.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        let seen = std::mem::take(&mut *log.seen());
         if let Some(error) = seen.failed {
             return Err(Failure::Said(format!("{}: {error}", log.shard.name)));
         }
-        let (report, missing) = judge(log, seen);
+        let (report, missing) = judge(log, seen)?;
         for (sum, more) in sums
             .iter_mut()
             .zip([report.segments, report.groups, report.records])
@@ -112,13 +118,12 @@ pub fn run(args: &VerifyArgs) -> Result<(), Failure> {
 fn read_all(logs: &[Log], threads: Option<u16>) -> u64 {
     let (mut work, mut total) = (Vec::new(), 0);
     for (shard, log) in logs.iter().enumerate() {
-        for (at, (segment, len)) in log.files.segments.iter().enumerate() {
+        for (at, (_, len)) in log.files.segments.iter().enumerate() {
             work.push(Work::Segment { shard, at });
             total += len;
-            if log.files.indexes.contains(segment) {
-                work.push(Work::Index { shard, at });
-            }
         }
+        let indexes = log.files.indexes.iter();
+        work.extend(indexes.map(|&id| Work::Index { shard, id }));
     }
     let threads = threads.map_or_else(
         || thread::available_parallelism().map_or(1, usize::from),
@@ -140,12 +145,12 @@ fn read_all(logs: &[Log], threads: Option<u16>) -> u64 {
 }
 
 fn do_work(logs: &[Log], work: &Work, done: &AtomicU64) {
-    let (Work::Segment { shard, at } | Work::Index { shard, at }) = *work;
+    let (Work::Segment { shard, .. } | Work::Index { shard, .. }) = *work;
     let log = &logs[shard];
     let io = StdIo::read_only(log.shard.path.clone());
-    let (segment, len) = log.files.segments[at];
-    let result = match work {
-        Work::Segment { .. } => {
+    let result = match *work {
+        Work::Segment { at, .. } => {
+            let (segment, len) = log.files.segments[at];
             let mut counted = 0;
             let walked = at_once(log.files.walk(&io, at, &mut |found| {
                 if let Found::Group(header) = found {
@@ -156,19 +161,19 @@ fn do_work(logs: &[Log], work: &Work, done: &AtomicU64) {
                 ControlFlow::Continue(())
             }));
             done.fetch_add(len - counted, Ordering::Relaxed);
-            walked.map(|report| Some((at, report)))
+            walked.map(|report| log.seen().segments.push((at, report)))
         }
-        Work::Index { .. } => match at_once(log.files.index_is_sound(&io, at)) {
-            Ok(true) => return,
-            Ok(false) => Ok(None),
+        Work::Index { id, .. } => match at_once(log.files.index_is_sound(&io, id)) {
+            Ok(false) => {
+                log.seen().unsound.push(id.file_name());
+                Ok(())
+            }
+            Ok(true) => Ok(()),
             Err(error) => Err(error),
         },
     };
-    let mut seen = log.seen.lock().unwrap_or_else(PoisonError::into_inner);
-    match result {
-        Ok(Some(report)) => seen.segments.push(report),
-        Ok(None) => seen.unsound.push(FileId::Index(segment).file_name()),
-        Err(error) => seen.failed = Some(error),
+    if let Err(error) = result {
+        log.seen().failed = Some(error);
     }
 }
 
@@ -214,7 +219,7 @@ fn progress(done: u64, total: u64, took: Duration, on_terminal: bool) -> String 
 }
 
 /// What is to be said of a shard, and the names of indexes that are not there.
-fn judge(log: &Log, mut seen: Seen) -> (VerifyReport, Vec<String>) {
+fn judge(log: &Log, mut seen: Seen) -> Result<(VerifyReport, Vec<String>), Failure> {
     seen.segments.sort_by_key(|(at, _)| *at);
     let segments: Vec<SegmentReport> = seen
         .segments
@@ -224,16 +229,13 @@ fn judge(log: &Log, mut seen: Seen) -> (VerifyReport, Vec<String>) {
     let mut report = log.files.judge(&segments);
     seen.unsound.sort();
     report.unsound_indexes = seen.unsound;
-    let missing = log
-        .files
-        .segments
-        .iter()
-        .filter(|(segment, len)| {
-            segment.0 + len <= log.files.checkpoint && !log.files.indexes.contains(segment)
-        })
-        .map(|(segment, _)| FileId::Index(*segment).file_name())
-        .collect();
-    (report, missing)
+    let io = StdIo::read_only(log.shard.path.clone());
+    let mut missing = Vec::new();
+    for at in 0..log.files.segments.len() {
+        let index = at_once(log.files.missing_index(&io, at)).map_err(Failure::from)?;
+        missing.extend(index.map(IndexId::file_name));
+    }
+    Ok((report, missing))
 }
 
 /// Prints what was found in a shard; gives a line where it is damaged.

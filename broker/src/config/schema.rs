@@ -174,15 +174,15 @@ schema! {
         /// With flush = async: the longest time that an answered message stays unwritten.
         flush_interval_ms: u64 = 200, ms(1, 60_000), AtRestart, "flushIntervalCommitLog";
         /// The size of one file of the log. Two are written ahead of time, so up to three times as much is used soon.
-        segment_bytes: u64 = GIB, blocks(MIB, 64 * GIB), AtRestart, "mappedFileSizeCommitLog",
+        segment_bytes: u64 = GIB, blocks(MIB, 4 * GIB), AtRestart, "mappedFileSizeCommitLog",
             "mapedFileSizeCommitLog";
         /// The size of one buffer that gathers messages on their way to the disk.
         log_buffer_bytes: usize = MIB as usize, blocks(64 * KIB, 64 * MIB), AtRestart;
         /// How much of the newest messages each shard keeps in memory for its consumers.
         tail_cache_bytes: usize = 32 * MIB as usize, blocks(MIB, 64 * GIB), AtRestart;
-        /// Memory of each shard for the index of the newest file while messages come. A file whose index needs more (many
-        /// small messages) is read again once it is full. 0: always, which also checks what the disk has taken.
-        index_memory_bytes: usize = 64 * MIB as usize, bytes(0, 64 * GIB), AtRestart;
+        /// Memory of each shard in which the index of the newest messages is gathered. What was gathered is written, and the
+        /// next part begun, when it needs this much.
+        index_memory_bytes: usize = 16 * MIB as usize, bytes(MIB, 64 * GIB), AtRestart;
         /// The most that is written as one group. A message that is larger makes a group of its own.
         max_group_bytes: usize = MIB as usize, blocks(4 * KIB, 64 * MIB), AtRestart;
         /// How many groups may be on their way to the disk at once.

@@ -266,12 +266,12 @@ impl Log {
         }
         self.close_group();
         let follows = self.open.end;
-        if rolls && let Some(next) = self.segments.roll() {
-            self.gather.roll(next);
+        if rolls {
+            self.roll();
         }
         let segment = self.segments.newest_mut();
         let start = if rolls { segment.start } else { follows };
-        segment.note_group(start, false);
+        segment.note_group(start, self.gather.begins_run());
         let segment_limit = segment.limit() - if rolls { 0 } else { kept };
         if self.tail.room_at(start) < need {
             self.tail.start_buffer(start, need);

@@ -6,7 +6,7 @@
 
 use super::group::{self, MIN_BLOCK_BYTES};
 use super::index::{PAGE_BYTES, page_is_sound};
-use super::segment::{FileId, SegmentId};
+use super::segment::{FileId, IndexId, SegmentId};
 use super::{IoError, Position, ReadFailure, Slice};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -38,14 +38,16 @@ pub struct ReadOp {
 pub(super) enum Place {
     /// The chunk of a segment that begins at a position.
     Chunk { start: Position, segment: Position },
-    /// A block of pages of the index of a segment, from a page on.
-    Pages { page: u32, segment: Position },
+    /// A block of pages of an index, from a page on.
+    Pages { page: u32, index: IndexId },
 }
 
 impl Place {
-    fn segment(self) -> Position {
+    /// A position in the segment that it belongs to.
+    fn position(self) -> Position {
         match self {
-            Place::Chunk { segment, .. } | Place::Pages { segment, .. } => segment,
+            Place::Chunk { segment, .. } => segment,
+            Place::Pages { index, .. } => index.start(),
         }
     }
 
@@ -55,10 +57,9 @@ impl Place {
             Place::Chunk { start, segment } => {
                 (FileId::Segment(SegmentId(segment)), start - segment)
             }
-            Place::Pages { page, segment } => (
-                FileId::Index(SegmentId(segment)),
-                u64::from(page) * PAGE_BYTES as u64,
-            ),
+            Place::Pages { page, index } => {
+                (FileId::Index(index), u64::from(page) * PAGE_BYTES as u64)
+            }
         }
     }
 }
@@ -241,7 +242,7 @@ impl ColdReads {
         let Pending {
             place, len, lead, ..
         } = self.pending.swap_remove(at);
-        if place.segment() < oldest {
+        if place.position() < oldest {
             return None;
         }
         self.uses += 1;
@@ -261,7 +262,7 @@ impl ColdReads {
         let bytes = bytes.unwrap_or_else(|| Slice::copied(&[], 1));
         let extents = match place {
             Place::Chunk { start, .. } => groups(&bytes, log_id, start),
-            Place::Pages { page, segment } => pages(&bytes, log_id, segment, page),
+            Place::Pages { page, index } => pages(&bytes, log_id, index, page),
         };
         let unsound = extents.iter().find(|extent| !extent.sound);
         let unsound = unsound.map(|extent| extent.start);
@@ -305,17 +306,18 @@ impl ColdReads {
         failure
     }
 
-    /// Forgets the index pages of a segment.
-    pub fn forget_index(&mut self, segment: Position) {
-        self.pieces.retain(
-            |place, _| !matches!(place, Place::Pages { segment: other, .. } if *other == segment),
-        );
+    /// Forgets the pages of an index, those on their way too.
+    pub fn forget_index(&mut self, index: IndexId) {
+        let of_index =
+            |place: &Place| matches!(place, Place::Pages { index: other, .. } if *other == index);
+        self.pieces.retain(|place, _| !of_index(place));
+        self.pending.retain(|pending| !of_index(&pending.place));
         self.bytes = self.pieces.values().map(|piece| piece.bytes.len()).sum();
     }
 
     /// Forgets everything of segments before `oldest`.
     pub fn retire_before(&mut self, oldest: Position) {
-        self.pieces.retain(|place, _| place.segment() >= oldest);
+        self.pieces.retain(|place, _| place.position() >= oldest);
         self.bytes = self.pieces.values().map(|piece| piece.bytes.len()).sum();
     }
 
@@ -357,11 +359,11 @@ fn groups(bytes: &[u8], log_id: u64, position: Position) -> Vec<Extent> {
     found
 }
 
-fn pages(bytes: &[u8], log_id: u64, segment: Position, first: u32) -> Vec<Extent> {
+fn pages(bytes: &[u8], log_id: u64, index: IndexId, first: u32) -> Vec<Extent> {
     let sound = |(page, bytes): (usize, &[u8])| Extent {
         start: page * PAGE_BYTES,
         end: (page + 1) * PAGE_BYTES,
-        sound: page_is_sound(bytes, log_id, segment, first + page as u32),
+        sound: page_is_sound(bytes, log_id, index, first + page as u32),
     };
     bytes.chunks(PAGE_BYTES).enumerate().map(sound).collect()
 }

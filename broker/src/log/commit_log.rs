@@ -73,7 +73,7 @@ impl Log {
             reads_failed: 0,
             read_failures: Vec::new(),
             work: Backlog::new(0),
-            gather: Gather::new(options.index_memory_bytes),
+            gather: Gather::new(&options),
             retirement: None,
             retired_early: 0,
             holes: Vec::new(),
@@ -110,8 +110,15 @@ impl Log {
     /// it calls this again during replay.
     pub fn drop_topic(&mut self, topic: &str) {
         // The queues' numbers may soon be those of other queues.
-        self.gather.forget(self.queues.drop_topic(topic));
+        self.gather.forget(&self.queues.drop_topic(topic));
         self.time_searches = TimeSearches::default();
+    }
+
+    /// Goes on in the next segment, if one is ready.
+    pub(super) fn roll(&mut self) {
+        if let Some(next) = self.segments.roll() {
+            self.gather.roll(next);
+        }
     }
 
     /// The oldest offset that can be read.
@@ -204,8 +211,8 @@ impl Log {
     /// The store time of the oldest message that can be read; looks at every queue while nothing is sealed.
     pub fn oldest_ms(&self) -> Option<i64> {
         let oldest = self.segments.list.front()?;
-        if oldest.index.is_some() {
-            return Some(oldest.oldest_ms);
+        if let Some(first) = oldest.indexes.first() {
+            return Some(first.oldest_ms);
         }
         let queues = self.queues.iter();
         queues
@@ -222,7 +229,7 @@ impl Log {
                 .segments
                 .list
                 .iter()
-                .filter(|segment| segment.index.is_some())
+                .filter(|segment| segment.is_sealed())
                 .count(),
             segments_ready: self.segments.ready.len(),
             queues: self.queues.len(),
@@ -241,7 +248,7 @@ pub struct LogSizes {
     pub log_bytes: u64,
     /// Segments, the one that is written included.
     pub segments: usize,
-    /// Segments with an index.
+    /// Segments all of whose records are in indexes.
     pub segments_sealed: usize,
     /// Segments that stand ready.
     pub segments_ready: usize,

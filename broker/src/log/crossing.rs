@@ -78,7 +78,7 @@ impl<I: Io> Recovery<'_, I> {
             });
         }
         while hole.to >= self.log.segments.newest().limit() && !self.log.segments.ready.is_empty() {
-            self.log.segments.roll();
+            self.log.roll();
         }
         let segment = self.log.segments.newest_mut();
         if segment.start < hole.to {
@@ -145,7 +145,7 @@ impl<I: Io> Recovery<'_, I> {
         }
         if offset < next {
             // That the topic was dropped and made again is among what was lost.
-            self.log.queues.drop_topic(topic);
+            self.log.drop_topic(topic);
             let again = self.log.queues.open(topic, queue_id, position);
             self.log.queues.get_mut(again).skip_to(offset);
             self.crossing.met.insert(again);

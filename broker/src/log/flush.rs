@@ -203,7 +203,7 @@ impl Log {
         segment.end = end;
         segment.newest_ms = self.newest_ms;
         let header = self.header(&closed);
-        self.gather.take_group(&header);
+        self.gather.take_group(&header, false);
         self.window.closed.push_back(closed);
         self.window.bytes += end - open.start;
         self.window.deadline_ms = None;

@@ -1,49 +1,54 @@
-//! Building the index of a segment while it fills, from what is appended: nothing has to be read back then, and nothing of
-//! a record is looked at again. That it is durable is asked for when the index is written, which is when all of the
-//! segment is.
+//! Building indexes while segments fill, from what is appended: nothing has to be read back then, and nothing of a record is
+//! looked at again. That it is durable is asked for when an index is written.
 //!
-//! A segment is given up, and read back once it is full, when its index will need more than `index_memory_bytes`, and when
-//! the log was opened in its middle.
+//! A run of groups ends, and its index may be written, when it is `index_run_bytes` long, when its index needs
+//! `index_memory_bytes`, and at the end of the segment. A run begins a chunk.
 
 use super::group::GroupHeader;
 use super::queue::Queue;
-use super::seal::Building;
-use super::segment::Segment;
-use super::{Entry, Position, QueueRef};
+use super::seal::{Building, Run};
+use super::segment::{IndexId, Segment};
+use super::{Entry, LogOptions, Position, QueueRef};
 use corelane_wire::properties::MessageKeys;
+use corelane_wire::record::Record;
 use std::collections::VecDeque;
 
-/// The first such part of a segment is taken to tell what the whole will be like.
-const FOREKNOWN: u64 = 16;
 /// In place of a row's number.
 const NO_ROW: u32 = u32::MAX;
 
 pub(super) struct Gather {
-    max_bytes: usize,
-    /// Of the segment that is written.
-    building: Option<Building>,
+    run_bytes: u64,
+    memory_bytes: usize,
+    /// Of the run that is appended to.
+    building: Building,
     /// The row of each queue in it.
     row_of: Vec<u32>,
-    /// Of segments that are full, oldest first.
-    finished: VecDeque<Building>,
+    /// Of runs that have ended, oldest first, and whether one is of a whole segment.
+    finished: VecDeque<(Building, bool)>,
 }
 
 impl Gather {
-    /// An index that needs more than `max_bytes` is not built from memory.
-    pub fn new(max_bytes: usize) -> Self {
+    pub fn new(options: &LogOptions) -> Self {
         Self {
-            max_bytes,
-            building: None,
+            run_bytes: options.index_run_bytes,
+            memory_bytes: options.index_memory_bytes,
+            building: Building::new(0, 0, 0),
             row_of: Vec::new(),
             finished: VecDeque::new(),
         }
     }
 
+    /// While opening: the first run begins at `start`.
+    pub fn begin(&mut self, segment: &Segment, start: Position) {
+        self.building = Building::new(segment.start, segment.len, start);
+    }
+
     /// The log goes on in another segment.
     pub fn roll(&mut self, segment: &Segment) {
-        self.finished.extend(self.building.take());
-        self.row_of = Vec::new();
-        self.building = (self.max_bytes > 0).then(|| Building::new(segment.start, segment.len));
+        self.end_run(
+            Building::new(segment.start, segment.len, segment.start),
+            true,
+        );
     }
 
     /// Takes the record that was appended last.
@@ -56,9 +61,7 @@ impl Gather {
         entry: Entry,
         keys: MessageKeys<'_>,
     ) {
-        let Some(building) = &mut self.building else {
-            return;
-        };
+        let building = &mut self.building;
         let known = self.row_of.get(queue.0 as usize).copied();
         let row = match known.filter(|&row| row != NO_ROW && building.goes_on(row, offset)) {
             Some(row) => row,
@@ -75,19 +78,38 @@ impl Gather {
         building.push(row, entry, keys);
     }
 
-    /// Takes the group that was closed last.
-    pub fn take_group(&mut self, header: &GroupHeader) {
-        if let Some(building) = &mut self.building {
-            building.note_group(header, false);
-            if needs_at_end(building) > self.max_bytes {
-                self.building = None;
-                self.row_of = Vec::new();
-            }
+    /// While opening: takes a record of a queue that there is no more.
+    pub fn take_unowned(&mut self, record: &Record<'_>) {
+        self.building.index(record);
+    }
+
+    /// Takes the group that was closed last; `crossed`: damage was passed over before it.
+    pub fn take_group(&mut self, header: &GroupHeader, crossed: bool) {
+        self.building.note_group(header, crossed);
+        let (start, end) = (self.building.start, header.end());
+        if end - start >= self.run_bytes || self.building.memory_bytes() >= self.memory_bytes {
+            let segment = &self.building.segment;
+            let next = Building::new(segment.start, segment.len, end);
+            self.end_run(next, false);
         }
     }
 
+    fn end_run(&mut self, next: Building, ends_segment: bool) {
+        let ended = std::mem::replace(&mut self.building, next);
+        let is_whole = ends_segment && ended.start == ended.segment.start;
+        if !ended.is_empty() || is_whole {
+            self.finished.push_back((ended, is_whole));
+        }
+        self.row_of.clear();
+    }
+
+    /// Whether the next group is the first of its run.
+    pub fn begins_run(&self) -> bool {
+        self.building.is_empty()
+    }
+
     /// The queues are another topic's from now on.
-    pub fn forget(&mut self, queues: Vec<QueueRef>) {
+    pub fn forget(&mut self, queues: &[QueueRef]) {
         for queue in queues {
             if let Some(row) = self.row_of.get_mut(queue.0 as usize) {
                 *row = NO_ROW;
@@ -95,18 +117,28 @@ impl Gather {
         }
     }
 
-    /// What was gathered of a full segment.
-    pub fn finished(&mut self, segment: Position) -> Option<Building> {
-        self.finished
-            .retain(|building| building.segment.start >= segment);
-        self.finished
-            .pop_front_if(|building| building.segment.start == segment)
+    /// What was gathered of the oldest run that has ended, if it ends at or before `durable`; what lies before `oldest` is
+    /// forgotten.
+    pub fn finished(&mut self, oldest: Position, durable: Position) -> Option<(Run, Building)> {
+        while self
+            .finished
+            .pop_front_if(|(building, _)| building.start < oldest)
+            .is_some()
+        {}
+        let (building, is_whole) = self
+            .finished
+            .pop_front_if(|(building, _)| building.segment.end <= durable)?;
+        let segment = &building.segment;
+        let run = Run {
+            id: if is_whole {
+                IndexId::whole(building.start)
+            } else {
+                IndexId::run(building.start)
+            },
+            segment: segment.start,
+            len: segment.len,
+            end: segment.end,
+        };
+        Some((run, building))
     }
-}
-
-/// The memory that the whole segment's index will need if the rest of it is like what there is so far.
-fn needs_at_end(building: &Building) -> usize {
-    let segment = &building.segment;
-    let so_far = (segment.end - segment.start).max(segment.len / FOREKNOWN);
-    (building.memory_bytes() as u128 * u128::from(segment.len) / u128::from(so_far)) as usize
 }

@@ -8,7 +8,7 @@
 //! may have any later offset than the one before it.
 
 use super::checkpoint::Checkpoint;
-use super::segment::{FileId, Segment, SegmentId};
+use super::segment::IndexId;
 use super::walk::LogFiles;
 use super::{Io, OpenError, Position};
 use std::ops::Range;
@@ -25,16 +25,16 @@ pub struct Hole {
 }
 
 impl Hole {
-    /// Whether it reaches into the segment beside which an index is.
-    pub(super) fn touches(&self, index: FileId, segments: &[Segment]) -> bool {
-        let FileId::Index(SegmentId(start)) = index else {
-            return false;
-        };
-        let limit = segments
-            .iter()
-            .find(|segment| segment.start == start)
-            .map_or(start, Segment::limit);
-        start < self.to && limit > self.from
+    /// Whether an index may tell of what lay in it: which its groups are is not asked, only where its segment ends.
+    pub(super) fn touches(
+        &self,
+        index: IndexId,
+        segments: impl IntoIterator<Item = Range<Position>>,
+    ) -> bool {
+        let start = index.start();
+        let mut segments = segments.into_iter();
+        let segment = segments.find(|segment| segment.contains(&start));
+        start < self.to && segment.is_some_and(|segment| segment.end > self.from)
     }
 }
 
@@ -96,9 +96,10 @@ pub(super) async fn skip_damage<I: Io>(
         settled: false,
     };
     // Indexes tell of records that are gone now.
-    for (segment, len) in &files.segments {
-        if segment.0 < to && segment.0 + len > position {
-            io.remove(&FileId::Index(*segment).file_name()).await?;
+    for index in &files.indexes {
+        let segments = files.segments.iter();
+        if hole.touches(*index, segments.map(|(id, len)| id.0..id.0 + len)) {
+            io.remove(&index.file_name()).await?;
         }
     }
     checkpoint.holes.push(hole);

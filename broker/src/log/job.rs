@@ -5,8 +5,9 @@
 use super::checkpoint::Checkpoint;
 use super::hole::{Hole, kept};
 use super::index::Meta;
-use super::seal::{Building, SealError, seal};
-use super::segment::{SEGMENT_ALIGN, Segment, SegmentId};
+use super::merge::merge;
+use super::seal::{Building, Run, SealError, seal};
+use super::segment::{Index, IndexId, SEGMENT_ALIGN, Segment, SegmentId};
 use super::{AlignedBuffer, DiskSpace, Io, IoError, Log, LogFailure, LogOptions, Position};
 use std::cell::Cell;
 use std::collections::{BTreeSet, VecDeque};
@@ -20,10 +21,8 @@ const PREPARE_BYTES: u64 = 256 << 10;
 const PREPARE_LATE_BYTES: u64 = 1 << 20;
 /// Between two writes of a preparing that is not late.
 const PREPARE_WAIT_MS: u64 = 4;
-/// Between two slices of sealing, so that each commit does not wait for one.
+/// Between two slices of building an index again, so that each commit does not wait for one.
 const SEAL_WAIT_MS: u64 = 1;
-/// While more full segments than this wait for their index, sealing waits for nothing.
-const MOST_UNSEALED: usize = 2;
 /// After running out of space, the next try is not before this.
 const RETRY_MS: i64 = 1000;
 /// How often the space of the file system is looked at.
@@ -69,18 +68,23 @@ enum Work {
         len: u64,
     },
     Checkpoint(Box<Checkpoint>),
+    /// From the segment.
     Seal {
-        pause_ms: u64,
         log_id: u64,
-        segment: Position,
-        len: u64,
-        end: Position,
+        run: Run,
         holes: Vec<Hole>,
     },
     /// From what was gathered.
     Index {
         log_id: u64,
+        run: Run,
         building: Box<Building>,
+    },
+    /// Of the indexes of a segment.
+    Merge {
+        log_id: u64,
+        segment: Position,
+        indexes: Vec<Index>,
     },
     Remove(Vec<String>),
     Space,
@@ -113,6 +117,7 @@ impl Job {
             Work::Checkpoint(_) => "checkpoint",
             Work::Seal { .. } => "seal",
             Work::Index { .. } => "index",
+            Work::Merge { .. } => "merge",
             Work::Remove(_) => "remove",
             Work::Space => "space",
         }
@@ -135,20 +140,25 @@ impl Job {
                 position: checkpoint.position,
                 result: checkpoint.write(io).await,
             },
-            Work::Seal {
-                pause_ms,
-                log_id,
-                segment,
-                len,
-                end,
-                holes,
-            } => {
-                let sealed = seal(io, log_id, segment, len, end, &holes, pause_ms).await;
+            Work::Seal { log_id, run, holes } => {
+                let sealed = seal(io, log_id, run, &holes, SEAL_WAIT_MS).await;
                 Done::Seal(sealed.map(Box::new))
             }
-            Work::Index { log_id, building } => {
-                let sealed = building.finish(io, log_id).await;
+            Work::Index {
+                log_id,
+                run,
+                building,
+            } => {
+                let sealed = building.finish(io, log_id, run.id).await;
                 Done::Seal(sealed.map(Box::new))
+            }
+            Work::Merge {
+                log_id,
+                segment,
+                indexes,
+            } => {
+                let merged = merge(io, log_id, segment, &indexes).await;
+                Done::Seal(merged.map(Box::new))
             }
             Work::Remove(names) => Done::Remove(remove(io, &names).await),
             Work::Space => Done::Space(io.space().await),
@@ -218,14 +228,16 @@ pub(super) struct Backlog {
     taken: Position,
     /// Position of the checkpoint on disk.
     pub checkpoint: Position,
-    /// The segment that is being sealed.
-    pub sealing: Option<Position>,
+    /// The index that is being built.
+    sealing: Option<Sealing>,
+    /// Groups that were gathered, but there was no space for their index.
+    unwritten: Option<Run>,
     /// An index that queues are taking over, and the row that is next.
     installing: Option<(Box<Meta>, usize)>,
     /// See [`Log::take_given_up`].
     given_up: usize,
-    /// Segments whose index is unsound.
-    unsound: BTreeSet<Position>,
+    /// Indexes that are to be built again.
+    unsound: BTreeSet<IndexId>,
     /// Retired files with their lengths: to be used again, or removed.
     pub spare: VecDeque<(SegmentId, u64)>,
     /// Files to be removed.
@@ -238,6 +250,17 @@ pub(super) struct Backlog {
     pub disk_full: bool,
     pub now_ms: i64,
     not_before_ms: Option<i64>,
+}
+
+/// An index that is being built.
+#[derive(Clone, Copy, Debug)]
+enum Sealing {
+    /// Of groups that are in none.
+    First(Run),
+    /// Of groups that are in one of the same name.
+    Again(Run),
+    /// Of a segment that has several.
+    Merge(Position),
 }
 
 impl Backlog {
@@ -262,14 +285,23 @@ impl Backlog {
         self.taken == self.checkpoint
     }
 
-    /// Has the index of a segment built again.
-    pub fn rebuild(&mut self, segment: Position) {
-        self.unsound.insert(segment);
+    /// Has an index built again.
+    pub fn rebuild(&mut self, index: IndexId) {
+        self.unsound.insert(index);
     }
 
     /// What is retired need not be built again.
     pub fn forget_unsound_before(&mut self, position: Position) {
-        self.unsound = self.unsound.split_off(&position);
+        self.unsound = self.unsound.split_off(&IndexId::whole(position));
+        self.unwritten = self.unwritten.filter(|run| run.segment >= position);
+    }
+
+    /// Whether the index of a segment before `position` is being built.
+    pub fn seals_before(&self, position: Position) -> bool {
+        self.sealing.is_some_and(|sealing| match sealing {
+            Sealing::First(run) | Sealing::Again(run) => run.segment < position,
+            Sealing::Merge(segment) => segment < position,
+        })
     }
 
     /// Percentage of the file system that is used.
@@ -336,42 +368,57 @@ impl Log {
         Some(Work::Checkpoint(snapshot))
     }
 
+    /// Indexes of runs in the order of the log, for queues take them over in their order.
     fn next_sealing(&mut self) -> Option<Work> {
         if self.work.sealing.is_some() || self.work.installing.is_some() {
             return None;
         }
-        let full = self.segments.list.len() - 1;
-        let mut full = self.segments.list.iter().take(full);
-        let unsound = &self.work.unsound;
-        let segment =
-            full.find(|segment| segment.index.is_none() || unsound.contains(&segment.start))?;
-        if segment.end > self.durable {
-            return None;
+        let log_id = self.log_id;
+        while let Some(id) = self.work.unsound.pop_first() {
+            if let Some(run) = self.run_of(id) {
+                self.work.sealing = Some(Sealing::Again(run));
+                let holes = self.holes.clone();
+                return Some(Work::Seal { log_id, run, holes });
+            }
         }
-        let gathered = self.gather.finished(segment.start);
-        if let Some(building) = gathered.filter(|_| !unsound.contains(&segment.start)) {
-            assert_eq!(building.segment.end, segment.end, "a whole segment");
-            self.work.sealing = Some(segment.start);
+        if let Some(run) = self.work.unwritten.take() {
+            self.work.sealing = Some(Sealing::First(run));
+            let holes = self.holes.clone();
+            return Some(Work::Seal { log_id, run, holes });
+        }
+        let oldest = self.segments.oldest_start();
+        if let Some((run, building)) = self.gather.finished(oldest, self.durable) {
+            self.work.sealing = Some(Sealing::First(run));
             return Some(Work::Index {
-                log_id: self.log_id,
+                log_id,
+                run,
                 building: Box::new(building),
             });
         }
-        let unsealed = self.segments.list.iter().rev().skip(1);
-        let unsealed = unsealed.take_while(|segment| segment.index.is_none());
-        let pause_ms = if unsealed.count() > MOST_UNSEALED {
-            0
-        } else {
-            SEAL_WAIT_MS
-        };
-        self.work.sealing = Some(segment.start);
-        Some(Work::Seal {
-            pause_ms,
-            log_id: self.log_id,
+        let most = self.options.index_rows;
+        let full = self.segments.list.len() - 1;
+        let mut sealed = self.segments.list.iter().take(full);
+        let many = sealed.find(|segment| {
+            let rows = segment.indexes.iter().map(|index| u64::from(index.rows));
+            segment.indexes.len() > 1 && segment.is_sealed() && rows.sum::<u64>() > most
+        })?;
+        self.work.sealing = Some(Sealing::Merge(many.start));
+        Some(Work::Merge {
+            log_id,
+            segment: many.start,
+            indexes: many.indexes.clone(),
+        })
+    }
+
+    /// The groups that an index is of, unless it is gone.
+    fn run_of(&self, id: IndexId) -> Option<Run> {
+        let segment = self.segments.at(id.start())?;
+        let index = segment.index(id)?;
+        Some(Run {
+            id,
             segment: segment.start,
             len: segment.len,
-            end: segment.end,
-            holes: self.holes.clone(),
+            end: index.end,
         })
     }
 
@@ -425,27 +472,9 @@ impl Log {
                     None => self.work.taken = self.work.checkpoint,
                 }
             }
-            Done::Seal(Ok(mut meta)) => {
-                self.work.sealing = None;
-                let again = self.work.unsound.remove(&meta.segment);
-                if let Some(segment) = self.segments.get_mut(meta.segment) {
-                    let installed = segment.index.is_some();
-                    assert!(!installed || again, "an index is built once");
-                    segment.take_index(&mut meta);
-                    if installed {
-                        self.cold.forget_index(meta.segment);
-                    } else {
-                        self.work.installing = Some((meta, 0));
-                    }
-                }
-            }
-            Done::Seal(Err(SealError::Io(cause))) => {
-                self.work.sealing = None;
-                self.settle::<()>("sealing a segment", Err(cause))?;
-            }
-            Done::Seal(Err(SealError::Damaged(position))) => {
-                self.stop();
-                return Err(LogFailure::Damaged { position });
+            Done::Seal(result) => {
+                let sealing = self.work.sealing.take();
+                self.sealed(sealing, result)?;
             }
             Done::Remove(result) => {
                 self.work.removing = false;
@@ -456,6 +485,40 @@ impl Log {
                 self.work.space = self.settle("looking at the file system", result)?;
                 self.refuses = self.is_above_refusal();
             }
+        }
+        Ok(())
+    }
+
+    fn sealed(
+        &mut self,
+        sealing: Option<Sealing>,
+        result: Result<Box<Meta>, SealError>,
+    ) -> Result<(), LogFailure> {
+        match (result, sealing) {
+            (Ok(meta), Some(Sealing::Again(_))) => self.cold.forget_index(meta.id),
+            (Ok(meta), Some(sealing)) => {
+                if let Some(segment) = self.segments.containing(meta.id.start()) {
+                    match sealing {
+                        Sealing::Merge(_) => segment.merged = Some(Index::of(&meta)),
+                        _ => segment.add_index(Index::of(&meta)),
+                    }
+                    self.work.installing = Some((meta, 0));
+                }
+            }
+            (Err(SealError::Io(cause)), sealing) => {
+                self.settle::<()>("building an index", Err(cause))?;
+                match sealing {
+                    Some(Sealing::First(run)) => self.work.unwritten = Some(run),
+                    Some(Sealing::Again(run)) => self.work.rebuild(run.id),
+                    Some(Sealing::Merge(_)) | None => {}
+                }
+            }
+            (Err(SealError::Unsound(id)), _) => self.work.rebuild(id),
+            (Err(SealError::Damaged(position)), _) => {
+                self.stop();
+                return Err(LogFailure::Damaged { position });
+            }
+            (Ok(_), None) => {}
         }
         Ok(())
     }
@@ -480,25 +543,43 @@ impl Log {
         }
     }
 
-    /// Moves entries of a sealed segment from memory to its index, some queues at a time.
+    /// Moves entries from memory to their index, or parts to the one that takes the place of several, some queues at a time.
     fn install_rows(&mut self) {
         let Some((meta, next)) = &mut self.work.installing else {
             return;
         };
+        let Some(segment) = self.segments.containing(meta.id.start()) else {
+            unreachable!("a segment does not go while queues take its index over")
+        };
+        let merges = segment.merged.is_some();
         for row in meta.rows.iter().skip(*next).take(ROWS_PER_TURN) {
             *next += 1;
             if let Some(queue) = self.queues.find(&row.topic, row.queue_id) {
                 let queue = self.queues.get_mut(queue);
-                let taken = queue.take_row(meta.segment, row, false);
+                let taken = match merges {
+                    true => queue.take_merged(meta.id, row),
+                    false => queue.take_row(meta.id, row, false),
+                };
                 assert!(
                     taken || !queue.owns(row.position),
-                    "an index tells what was in memory"
+                    "an index tells what was known"
                 );
             }
         }
-        if *next == meta.rows.len() {
+        if *next < meta.rows.len() {
+            return;
+        }
+        if merges || meta.id.is_whole() {
             self.work.given_up += *next;
-            self.work.installing = None;
+        }
+        self.work.installing = None;
+        if let Some(merged) = segment.merged.take() {
+            let old = std::mem::replace(&mut segment.indexes, vec![merged]);
+            for index in old {
+                self.cold.forget_index(index.id);
+                self.work.unwanted.push(index.id.file_name());
+            }
+            self.keys.begin_again();
         }
     }
 

@@ -1,10 +1,10 @@
-//! Finding messages by key: through the key pages of sealed segments, and a table made when it is asked for of the others.
+//! Finding messages by key: through the key pages of indexes, and a table made when it is asked for of the groups in none.
 //!
 //! A key is looked up by a hash of 32 bits; each message found is read and compared, so that what is returned is exact.
-//! Nothing is done for keys when a message is appended. The table of unsealed segments takes 16 bytes a key, and exists
-//! only from the first search on.
+//! The table of groups that are in no index takes 16 bytes a key, and exists only from the first search on.
 
 use super::index::{KEYS_PER_PAGE, key_hash, keys_of};
+use super::segment::IndexId;
 use super::stored::{self, Stored};
 use super::{Log, Position, ReadMiss, Slice};
 use crate::log::group::records;
@@ -28,20 +28,20 @@ struct Query {
 /// Where a search goes on.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    /// The segments without an index.
+    /// The groups without an index.
     Unsealed,
-    /// The newest sealed segment that starts before a position.
+    /// The newest index that begins before a position.
     Before(Position),
     /// The first key page that can hold the hash is in `low..=high`.
     Locate {
-        segment: Position,
+        index: IndexId,
         low: u32,
         high: u32,
         probes: u32,
     },
     /// Keys from a page on.
     Collect {
-        segment: Position,
+        index: IndexId,
         page: u32,
     },
     Done,
@@ -57,7 +57,7 @@ struct KeySearch {
     found: Vec<Position>,
 }
 
-/// Searches under way, and the keys of unsealed segments.
+/// Searches under way, and the keys of groups that are in no index.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     searches: VecDeque<KeySearch>,
@@ -65,6 +65,13 @@ pub(super) struct Keys {
     recent: Vec<(u32, Position)>,
     /// The keys of groups before it are in `recent`.
     until: Position,
+}
+
+impl Keys {
+    /// Lets all searches begin again: indexes that they have come to are gone.
+    pub fn begin_again(&mut self) {
+        self.searches.clear();
+    }
 }
 
 impl Log {
@@ -120,7 +127,7 @@ impl Log {
 
     fn search(&mut self, search: &mut KeySearch) -> Result<(), ReadMiss> {
         loop {
-            // All of a segment's are known before the first is read: the newest comes first.
+            // All of an index's are known before the first is read: the newest comes first.
             let known = !matches!(search.stage, Stage::Collect { .. });
             while known && let Some(&candidate) = search.candidates.front() {
                 if search.found.len() >= search.query.max {
@@ -149,36 +156,29 @@ impl Log {
                 }
                 Stage::Before(position) => self.next_sealed(position, &search.query),
                 Stage::Locate {
-                    segment,
+                    index,
                     low,
                     high,
                     probes,
-                } => self.locate(segment, search.hash, low, high, probes)?,
-                Stage::Collect { segment, page } => self.collect(segment, page, search)?,
+                } => self.locate(index, search.hash, low, high, probes)?,
+                Stage::Collect { index, page } => self.collect(index, page, search)?,
                 Stage::Done => return Ok(()),
             };
         }
     }
 
-    /// The newest sealed segment before `position` that can hold what is looked for.
+    /// The newest index before `position` that can hold what is looked for.
     fn next_sealed(&self, position: Position, query: &Query) -> Stage {
-        let older = self
-            .segments
-            .list
-            .iter()
-            .rev()
-            .filter(|segment| segment.start < position);
-        for segment in older {
-            if segment.newest_ms < query.from_ms {
+        let indexes = self.segments.list.iter().rev();
+        let indexes = indexes.flat_map(|segment| segment.indexes.iter().rev());
+        for index in indexes.filter(|index| index.id.start() < position) {
+            if index.newest_ms < query.from_ms {
                 return Stage::Done;
             }
-            if let Some(layout) = segment.index
-                && segment.oldest_ms <= query.to_ms
-                && layout.keys > 0
-            {
-                let high = layout.key_pages().1 - 1;
+            if index.oldest_ms <= query.to_ms && index.layout.keys > 0 {
+                let high = index.layout.key_pages().1 - 1;
                 return Stage::Locate {
-                    segment: segment.start,
+                    index: index.id,
                     low: 0,
                     high,
                     probes: 0,
@@ -192,14 +192,14 @@ impl Log {
     /// large enough.
     fn locate(
         &mut self,
-        segment: Position,
+        index: IndexId,
         hash: u32,
         low: u32,
         high: u32,
         probes: u32,
     ) -> Result<Stage, ReadMiss> {
         if low >= high {
-            return Ok(Stage::Collect { segment, page: low });
+            return Ok(Stage::Collect { index, page: low });
         }
         let page = match probes {
             // Hashes are spread evenly, so the first guess is close; the second one bounds it from the other side.
@@ -208,20 +208,20 @@ impl Log {
             1 => high.saturating_sub(NEAR_PAGES).max(low),
             _ => low + (high - low) / 2,
         };
-        let Some(keys) = self.key_page(segment, page)? else {
-            return Ok(Stage::Before(segment));
+        let Some(keys) = self.key_page(index, page)? else {
+            return Ok(Stage::Before(index.start()));
         };
         let probes = probes + 1;
         Ok(match (keys.first(), keys.last()) {
             (_, Some(&(last, _))) if last < hash => Stage::Locate {
-                segment,
+                index,
                 low: page + 1,
                 high,
                 probes,
             },
-            (Some(&(first, _)), _) if first < hash => Stage::Collect { segment, page },
+            (Some(&(first, _)), _) if first < hash => Stage::Collect { index, page },
             _ => Stage::Locate {
-                segment,
+                index,
                 low,
                 high: page,
                 probes,
@@ -231,13 +231,15 @@ impl Log {
 
     fn collect(
         &mut self,
-        segment: Position,
+        index: IndexId,
         page: u32,
         search: &mut KeySearch,
     ) -> Result<Stage, ReadMiss> {
-        let Some(keys) = self.key_page(segment, page)? else {
-            return Ok(Stage::Before(segment));
+        let Some(keys) = self.key_page(index, page)? else {
+            return Ok(Stage::Before(index.start()));
         };
+        let segment = self.segments.at(index.start()).map(|found| found.start);
+        let segment = segment.ok_or(ReadMiss::Gone)?;
         let of_hash = keys.iter().filter(|(hash, _)| *hash == search.hash);
         for &(_, offset) in of_hash {
             search
@@ -245,31 +247,27 @@ impl Log {
                 .push_front(segment + Position::from(offset));
         }
         let ends_here = keys.last().is_none_or(|&(last, _)| last > search.hash);
-        // Keys of a hash are in position order: the newest of this segment come to the front last.
+        // Keys of a hash are in position order: the newest of this index come to the front last.
         Ok(if ends_here {
-            Stage::Before(segment)
+            Stage::Before(index.start())
         } else {
             Stage::Collect {
-                segment,
+                index,
                 page: page + 1,
             }
         })
     }
 
-    /// The keys of a page; `None` behind the last one, or when the segment is gone.
-    fn key_page(
-        &mut self,
-        segment: Position,
-        page: u32,
-    ) -> Result<Option<Vec<(u32, u32)>>, ReadMiss> {
-        let Some(layout) = self.segments.at(segment).and_then(|segment| segment.index) else {
+    /// The keys of a page; `None` behind the last one, or when the index is gone.
+    fn key_page(&mut self, index: IndexId, page: u32) -> Result<Option<Vec<(u32, u32)>>, ReadMiss> {
+        let Some(layout) = self.segments.layout(index) else {
             return Ok(None);
         };
         let (first, pages) = layout.key_pages();
         if page >= pages {
             return Ok(None);
         }
-        let bytes = self.page(segment, first + page)?;
+        let bytes = self.page(index, first + page)?;
         Ok(Some(
             keys_of(
                 &bytes,
@@ -279,19 +277,9 @@ impl Log {
         ))
     }
 
-    /// Brings the table of unsealed segments up to what is durable; returns where the first of them starts.
+    /// Brings the table of groups that are in no index up to what is durable; returns where the first of them begins.
     fn collect_recent_keys(&mut self) -> Result<Position, ReadMiss> {
-        let sealed = self
-            .segments
-            .list
-            .iter()
-            .take_while(|segment| segment.index.is_some())
-            .count();
-        let start = self
-            .segments
-            .list
-            .get(sealed)
-            .map_or(self.durable, |segment| segment.start);
+        let start = self.segments.indexed_to();
         let gone = self
             .keys
             .recent

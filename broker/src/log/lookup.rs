@@ -1,9 +1,10 @@
-//! From offsets and times to entries: in memory for the newest segments, in the index files for the others.
+//! From offsets and times to entries: in memory for the newest groups, in the index files for the others.
 
 use super::cold::{Asked, Place};
 use super::index::{BLOCK_PAGES, PAGE_BYTES, entries_from};
 use super::queue::Part;
-use super::{Boundary, Entry, Log, Position, QueueRef, ReadMiss, Slice};
+use super::segment::IndexId;
+use super::{Boundary, Entry, Log, QueueRef, ReadMiss, Slice};
 use std::collections::VecDeque;
 
 /// Searches that wait for reads and remember how far they came; the oldest is given up, and begins again if it is asked.
@@ -46,20 +47,20 @@ impl Log {
         let slot = part.slot + (from - part.first) as u32;
         let part_end = part.slot + part.count;
         let end = part_end.min(slot.saturating_add(u32::try_from(max).unwrap_or(u32::MAX)));
-        self.read_ahead_entries(part.segment, slot, part_end);
-        self.sealed_entries(part.segment, slot, end, out)
+        self.read_ahead_entries(part.index, slot, part_end);
+        self.sealed_entries(part.index, slot, end, out)
     }
 
     /// Has the next block of pages read for a reader that is in the second half of one, if entries before `end` lie in it.
-    fn read_ahead_entries(&mut self, segment: Position, slot: u32, end: u32) {
-        let Some(layout) = self.segments.at(segment).and_then(|found| found.index) else {
+    fn read_ahead_entries(&mut self, index: IndexId, slot: u32, end: u32) {
+        let Some(layout) = self.segments.layout(index) else {
             return;
         };
         let (here, last) = (layout.entry(slot).0, layout.entry(end.saturating_sub(1)).0);
         let page = (here / BLOCK_PAGES + 1) * BLOCK_PAGES;
         if last >= page && here % BLOCK_PAGES >= BLOCK_PAGES / 2 {
             let len = BLOCK_PAGES.min(layout.pages() - page) as usize * PAGE_BYTES;
-            self.cold.read_ahead(Place::Pages { page, segment }, len);
+            self.cold.read_ahead(Place::Pages { page, index }, len);
         }
     }
 
@@ -82,16 +83,12 @@ impl Log {
     /// Entries of an index file from `slot` on, before `end`, as far as its first block of pages goes.
     fn sealed_entries(
         &mut self,
-        segment: Position,
+        index: IndexId,
         slot: u32,
         end: u32,
         out: &mut Vec<Entry>,
     ) -> Result<(), ReadMiss> {
-        let layout = self
-            .segments
-            .at(segment)
-            .and_then(|segment| segment.index)
-            .ok_or(ReadMiss::Gone)?;
+        let layout = self.segments.layout(index).ok_or(ReadMiss::Gone)?;
         let (first, _) = layout.entry(slot);
         let mut slot = slot;
         while slot < end {
@@ -99,7 +96,7 @@ impl Log {
             if page / BLOCK_PAGES != first / BLOCK_PAGES {
                 break;
             }
-            let bytes = match self.page(segment, page) {
+            let bytes = match self.page(index, page) {
                 Ok(bytes) => bytes,
                 Err(miss) if page == first => return Err(miss),
                 Err(_) => break,
@@ -108,41 +105,38 @@ impl Log {
             let before = out.len();
             out.extend(on_page);
             if out.len() == before {
-                return Err(ReadMiss::Damaged { position: segment });
+                return Err(ReadMiss::Damaged {
+                    position: index.start(),
+                });
             }
             slot += (out.len() - before) as u32;
         }
         Ok(())
     }
 
-    /// A checked page of the index of a segment.
-    pub(super) fn page(&mut self, segment: Position, page: u32) -> Result<Slice, ReadMiss> {
-        let layout = self
-            .segments
-            .at(segment)
-            .and_then(|segment| segment.index)
-            .ok_or(ReadMiss::Gone)?;
+    /// A checked page of an index.
+    pub(super) fn page(&mut self, index: IndexId, page: u32) -> Result<Slice, ReadMiss> {
+        let layout = self.segments.layout(index).ok_or(ReadMiss::Gone)?;
         let first = page / BLOCK_PAGES * BLOCK_PAGES;
         let len = BLOCK_PAGES.min(layout.pages() - first) as usize * PAGE_BYTES;
-        match self.cold.ask(
-            Place::Pages {
-                page: first,
-                segment,
-            },
-            len,
-        ) {
+        let place = Place::Pages { page: first, index };
+        match self.cold.ask(place, len) {
             Asked::Here { piece, .. } => match piece.sound_at((page - first) as usize * PAGE_BYTES)
             {
                 Ok((bytes, _)) => Ok(bytes),
                 Err(_) => {
-                    self.work.rebuild(segment);
-                    Err(ReadMiss::Damaged { position: segment })
+                    self.work.rebuild(index);
+                    Err(ReadMiss::Damaged {
+                        position: index.start(),
+                    })
                 }
             },
             Asked::Wanted(id) => Err(ReadMiss::Wanted(id)),
             Asked::Failed => {
-                self.work.rebuild(segment);
-                Err(ReadMiss::Damaged { position: segment })
+                self.work.rebuild(index);
+                Err(ReadMiss::Damaged {
+                    position: index.start(),
+                })
             }
         }
     }
@@ -154,14 +148,11 @@ impl Log {
             return target.entries.get(place).copied().ok_or(ReadMiss::Gone);
         }
         let Part {
-            segment,
-            first,
-            slot,
-            ..
+            index, first, slot, ..
         } = target.part_at(offset).ok_or(ReadMiss::Gone)?;
         let slot = slot + (offset - first) as u32;
         let mut found = Vec::with_capacity(1);
-        self.sealed_entries(segment, slot, slot + 1, &mut found)?;
+        self.sealed_entries(index, slot, slot + 1, &mut found)?;
         found.first().copied().ok_or(ReadMiss::Gone)
     }
 
@@ -230,13 +221,14 @@ impl Log {
         })
     }
 
-    /// Offsets between which a time can lie: segments know the newest time before their ends.
+    /// Offsets between which a time can lie: indexes know the newest time before their ends.
     fn bounds_in_time(&self, queue: QueueRef, time_ms: i64) -> (i64, i64) {
         let target = self.queues.get(queue);
         let newest_ms = |part: &Part| {
-            self.segments
-                .at(part.segment)
-                .map_or(i64::MIN, |segment| segment.newest_ms)
+            let segment = self.segments.at(part.index.start());
+            segment
+                .and_then(|segment| segment.index(part.index))
+                .map_or(i64::MIN, |index| index.newest_ms)
         };
         let older = target
             .parts

@@ -14,10 +14,10 @@
 //! -> `queue` (visible) -> `read`, `lookup`, `keys`; in the background `gather`, `job`, `seal`, `retire`; at start `recovery`.
 //!
 //! Memory: tail buffers, the larger of `tail_cache_bytes` and `max_unflushed_bytes`, and two buffers; `read_cache_bytes`; 24
-//! bytes for each record of segments that are not sealed (that is the newest one or two); 28 more for each and 8 for each of
-//! its keys where the index is built from memory, up to `index_memory_bytes` and once more while the one before is written, or
-//! while it is built from the segment; 4 more for each record while an index is written; 24 bytes for each queue and sealed
-//! segment that has records of it; about 210 bytes for a queue; 4 bytes for each 256 KiB of log; 16 bytes for each key of unsealed segments once somebody has searched by key.
+//! bytes for each record of groups that are in no index yet; 28 more for each and 8 for each of its keys, up to
+//! `index_memory_bytes` and once more while the index before is written; 4 more for each record while an index is written; 24
+//! bytes for each queue and index that has records of it; about 210 bytes for a queue; 4 bytes for each 256 KiB of log; 16
+//! bytes for each key of groups that are in no index once somebody has searched by key.
 //!
 //! Offsets of a queue have gaps where [`Log::queue_at`] made it go on elsewhere, and where damage was passed over (`hole`).
 //!
@@ -41,8 +41,10 @@ mod job;
 mod keys;
 mod lookup;
 mod memory;
+mod merge;
 mod offline;
 mod options;
+mod pages;
 mod queue;
 mod read;
 mod recovery;
@@ -70,7 +72,7 @@ pub use options::{FlushMode, LogOptions};
 
 pub use read::LastGroup;
 pub use recovery::{LostOffsets, OpenReport, open};
-pub use segment::{FileId, SegmentId};
+pub use segment::{FileId, IndexId, SegmentId};
 pub use std_io::{StdIo, at_once};
 #[cfg(test)]
 pub(crate) use stored::sample;

@@ -35,9 +35,12 @@ pub struct LogOptions {
     pub tail_cache_bytes: usize,
     /// Bytes of cold chunks and index pages that stay in memory.
     pub read_cache_bytes: usize,
-    /// Memory for building the index of a segment while it fills; where it would need more, and with 0 always, the segment is
-    /// read back once it is full.
+    /// Log bytes after which the groups so far get an index, so that a start need not read them.
+    pub index_run_bytes: u64,
+    /// Memory after which they do, for what the index is built from.
     pub index_memory_bytes: usize,
+    /// The indexes of a segment become one if they have more rows than this together.
+    pub index_rows: u64,
     /// A group that has reached this length takes no further record.
     pub max_group_bytes: usize,
     /// The longest record; a longer one is refused.
@@ -72,7 +75,9 @@ impl Default for LogOptions {
             buffer_bytes: 4 << 20,
             tail_cache_bytes: 128 << 20,
             read_cache_bytes: 16 << 20,
-            index_memory_bytes: 64 << 20,
+            index_run_bytes: 128 << 20,
+            index_memory_bytes: 16 << 20,
+            index_rows: 4096,
             max_group_bytes: 256 << 10,
             max_record_bytes: (4 << 20) + (128 << 10),
             max_writes_in_flight: 4,
@@ -122,8 +127,8 @@ impl LogOptions {
             self.longest_group() + (KEPT_BLOCKS + 1) * block as u64 <= smallest,
         )?;
         fits(
-            "segment_bytes must be below 1 TiB",
-            self.segment_bytes < 1 << 40,
+            "segment_bytes must be at most 4 GiB",
+            self.segment_bytes <= 4 << 30,
         )?;
         fits(
             "max_group_bytes must be at least a block and at most 64 MiB",

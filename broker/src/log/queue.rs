@@ -1,6 +1,6 @@
 //! Consume queues: per (topic, queue id) the list of its records, in offset order and without a gap.
 //!
-//! Entries of segments without a sealed index are in memory, 24 bytes each; older ones are in the index files, of which a
+//! Entries of groups that are in no index are in memory, 24 bytes each; older ones are in the index files, of which a
 //! queue holds one 24-byte [`Part`] for each that has entries of it. An idle queue is about 150 bytes with its place in
 //! the table, plus its topic's name once per topic: 210 in all where 100,000 queues lie 8 to a topic, as was measured.
 //!
@@ -10,6 +10,7 @@
 
 use super::buffer::prefetch;
 use super::index::Row;
+use super::segment::IndexId;
 use super::stored::waits;
 use super::{Entry, Position, QueueRef};
 use std::collections::{BTreeMap, VecDeque};
@@ -18,14 +19,30 @@ use std::rc::Rc;
 /// Entries of one queue in one index file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
-    /// The segment beside which the index is.
-    pub segment: Position,
+    /// The file.
+    pub index: IndexId,
     /// Offset of the first entry.
     pub first: i64,
     /// Number of the first entry in the index file.
     pub slot: u32,
     /// How many.
     pub count: u32,
+}
+
+impl Part {
+    fn of(index: IndexId, row: &Row) -> Self {
+        Self {
+            index,
+            first: row.first,
+            slot: row.slot,
+            count: row.count,
+        }
+    }
+
+    /// One past the offset of the last entry.
+    pub fn end(&self) -> i64 {
+        self.first + i64::from(self.count)
+    }
 }
 
 /// What an append and its becoming visible touch lies together in the first cache line.
@@ -178,10 +195,10 @@ impl Queue {
         self.shrink();
     }
 
-    /// Takes over a row of a segment's index, which holds the oldest of the entries in memory or, while opening, entries
+    /// Takes over a row of an index, which holds the oldest of the entries in memory or, while opening, entries
     /// that are not in memory yet. False when the row is of an earlier life of the topic or does not go on from the parts.
     /// With `may_skip` there may be a gap before it that nobody knows of yet.
-    pub fn take_row(&mut self, segment: Position, row: &Row, may_skip: bool) -> bool {
+    pub fn take_row(&mut self, index: IndexId, row: &Row, may_skip: bool) -> bool {
         if !self.owns(row.position) {
             return false;
         }
@@ -189,12 +206,7 @@ impl Queue {
         if !is_first && self.base != row.first && !(may_skip && self.base < row.first) {
             return false;
         }
-        self.parts.push(Part {
-            segment,
-            first: row.first,
-            slot: row.slot,
-            count: row.count,
-        });
+        self.parts.push(Part::of(index, row));
         let end = row.first + i64::from(row.count);
         let gone = (row.count as usize).min(self.entries.len());
         self.entries.drain(..gone);
@@ -203,11 +215,36 @@ impl Queue {
         true
     }
 
+    /// Takes over a row of the index that takes the place of several. False when the row is of an earlier life of the
+    /// topic, or not what its parts are.
+    pub fn take_merged(&mut self, index: IndexId, row: &Row) -> bool {
+        if !self.owns(row.position) {
+            return false;
+        }
+        let part = Part::of(index, row);
+        let from = self.parts.partition_point(|old| old.first < part.first);
+        let to = self.parts.partition_point(|old| old.first < part.end());
+        let same = self
+            .parts
+            .get(from)
+            .is_some_and(|old| old.first == part.first)
+            && self.parts[..to]
+                .last()
+                .is_some_and(|old| old.end() == part.end());
+        if same {
+            self.parts.splice(from..to, [part]);
+            if self.parts.capacity() > self.parts.len() + 2 {
+                self.parts.shrink_to_fit();
+            }
+        }
+        same
+    }
+
     /// The part that holds an offset below `base`.
     pub fn part_at(&self, offset: i64) -> Option<Part> {
         let after = self.parts.partition_point(|part| part.first <= offset);
         let part = *self.parts.get(after.checked_sub(1)?)?;
-        (offset < part.first + i64::from(part.count)).then_some(part)
+        (offset < part.end()).then_some(part)
     }
 
     /// Takes the entry of the next record.
@@ -425,10 +462,12 @@ impl Queues {
         }
     }
 
-    /// Forgets parts of segments before `position`, and entries in memory before it.
+    /// Forgets parts of indexes before `position`, and entries in memory before it.
     pub fn retire_before(&mut self, position: Position) {
         for queue in &mut self.list {
-            let gone = queue.parts.partition_point(|part| part.segment < position);
+            let gone = queue
+                .parts
+                .partition_point(|part| part.index.start() < position);
             queue.parts.drain(..gone);
             if queue.parts.is_empty() {
                 queue.drop_entries_before(position);
@@ -533,13 +572,13 @@ mod tests {
             position,
         };
         let target = queues.get_mut(queue);
-        assert!(target.take_row(0, &row(0, 45, 0), false));
+        assert!(target.take_row(IndexId::whole(0), &row(0, 45, 0), false));
         assert!(
             target.entries.capacity() <= 16,
             "{}",
             target.entries.capacity()
         );
-        assert!(target.take_row(4_500, &row(45, 5, 4_500), false));
+        assert!(target.take_row(IndexId::whole(4_500), &row(45, 5, 4_500), false));
         assert_eq!(
             (target.entries.capacity(), target.min(), target.base),
             (0, 0, 50)

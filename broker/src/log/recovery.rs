@@ -1,6 +1,6 @@
 //! Opening: from the files of a directory to a log that takes records.
 //!
-//! The checkpoint gives the state as of a position; from there on (from the oldest segment that has no index, if that is
+//! The checkpoint gives the state as of a position; from there on (from the end of the last index before it, if that is
 //! earlier) groups are read and checked in order until one is missing, at T. Then:
 //! - If the checkpoint or a sound group further on says that more than T was durable, acknowledged bytes are damaged:
 //!   opening fails and says where. As a group is only issued while at most `in_flight_bytes` before it are not durable, it
@@ -17,15 +17,15 @@ use super::hole::{hole_at, skip_damage};
 use super::index::Meta;
 use super::job::{Backlog, PREPARE_NAME, Pace, next_len, prepare};
 use super::scan::SegmentReader;
-use super::seal::{SEAL_NAME, SealError, seal};
-use super::segment::{FileId, Segment, SegmentId};
+use super::seal::{Run, SEAL_NAME, SealError, seal};
+use super::segment::{IndexId, Segment, SegmentId};
 use super::stored::{
-    KIND_QUEUE_AT, KIND_RETIRED, OWN_KINDS, Stored, entry_of, parse_queue_at, states,
+    KIND_QUEUE_AT, KIND_RETIRED, OWN_KINDS, Stored, entry_and_keys_of, parse_queue_at, states,
 };
-use super::{AlignedBuffer, Io, Log, LogOptions, OpenError, Position, Replay, Slice};
+use super::{AlignedBuffer, Io, Log, LogOptions, OpenError, Position, QueueRef, Replay, Slice};
 use corelane_wire::record::Record;
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
 /// Bytes that the scan reads at once, and how many reads are on their way: nobody else uses the disk yet.
@@ -111,8 +111,11 @@ pub async fn open<I: Io>(
                 let hole = skip_damage(io, &mut found, position).await?;
                 report.skipped.push(hole.from..hole.to);
                 let gone = |name: &String| {
-                    let id = FileId::of_index_name(name);
-                    id.is_some_and(|id| hole.touches(id, &segments))
+                    let ranges = segments
+                        .iter()
+                        .map(|segment| segment.start..segment.limit());
+                    let id = IndexId::of_file_name(name);
+                    id.is_some_and(|id| hole.touches(id, ranges))
                 };
                 files.retain(|(name, _)| !gone(name));
             }
@@ -140,9 +143,8 @@ pub async fn open<I: Io>(
         .extend(retired.map(|segment| (segment.id(), segment.len)));
     segments.retain(|segment| segment.limit() > checkpoint.retired);
     let indexes = files
-        .into_iter()
-        .map(|(name, _)| name)
-        .filter(|name| FileId::of_index_name(name).is_some())
+        .iter()
+        .filter_map(|(name, _)| IndexId::of_file_name(name))
         .collect();
     log.segments.ready.extend(segments);
     let mut recovery = Recovery {
@@ -212,8 +214,8 @@ pub(super) struct Recovery<'a, I: Io> {
     pub(super) crossing: Crossing,
     /// What is missing before the oldest segment that is used.
     gap: Option<(Position, Position)>,
-    /// Names of index files.
-    indexes: Vec<String>,
+    /// Index files that are there.
+    indexes: BTreeSet<IndexId>,
     /// Open segments: the one that is scanned and, at its end, the next.
     files: Vec<SegmentReader<I>>,
     /// The highest epoch seen.
@@ -268,21 +270,22 @@ impl<I: Io> Recovery<'_, I> {
         Ok(())
     }
 
-    /// Removes indexes of segments that were scanned. What followed such a segment when it was sealed may have been lost: it
+    /// Removes indexes of groups that were scanned. What followed such a segment when it was sealed may have been lost: it
     /// goes on then, and its index would not know of what comes.
     async fn remove_old_indexes(&mut self) -> Result<(), OpenError> {
-        let scanned = self.log.segments.list.iter();
-        let scanned = scanned.filter(|segment| segment.index.is_none());
-        let mut removed = false;
-        for segment in scanned {
-            let name = FileId::Index(segment.id()).file_name();
-            if let Some(at) = self.indexes.iter().position(|index| *index == name) {
-                self.indexes.swap_remove(at);
-                self.io.remove(&name).await?;
-                removed = true;
-            }
+        let from = self.report.scanned_from;
+        let newest = self
+            .log
+            .segments
+            .at(from)
+            .map_or(from, |segment| segment.start);
+        let of_scanned = |id: &IndexId| id.start() >= from || *id == IndexId::whole(newest);
+        let old: Vec<IndexId> = self.indexes.iter().copied().filter(of_scanned).collect();
+        for id in &old {
+            self.io.remove(&id.file_name()).await?;
+            self.indexes.remove(id);
         }
-        if removed {
+        if !old.is_empty() {
             self.io.sync_dir().await?;
         }
         Ok(())
@@ -296,80 +299,126 @@ impl<I: Io> Recovery<'_, I> {
             return self.missing(from, to);
         }
         self.log.retire_before(self.log.retired);
-        let kept: Vec<String> = self
-            .log
-            .segments
-            .list
-            .iter()
-            .map(|segment| FileId::Index(segment.id()).file_name())
-            .collect();
-        self.log
-            .work
-            .unwanted
-            .extend(self.indexes.drain(..).filter(|name| !kept.contains(name)));
+        let indexes = self.log.segments.list.iter();
+        for index in indexes.flat_map(|segment| &segment.indexes) {
+            self.indexes.remove(&index.id);
+        }
+        let unwanted = std::mem::take(&mut self.indexes).into_iter();
+        let unwanted = unwanted.map(IndexId::file_name);
+        self.log.work.unwanted.extend(unwanted);
         Ok(())
     }
 
-    /// Loads the indexes of segments that the checkpoint has left behind, builds those that are missing, and returns where
-    /// the last of these segments ends.
+    /// Loads the indexes of what the checkpoint has left behind, and builds those of full segments that are missing. Returns
+    /// where the last of them ends.
     async fn load_indexes(&mut self) -> Result<Option<Position>, OpenError> {
-        let (mut follows, mut lost) = (None, Vec::new());
-        while let Some(mut segment) = self.log.segments.ready.pop_front() {
-            self.log.segments.list.push_back(segment.clone());
-            if segment.limit() > self.checkpoint.position {
+        let mut follows = None;
+        while let Some(segment) = self.log.segments.ready.pop_front() {
+            let behind = segment.limit() <= self.checkpoint.position;
+            let start = segment.start;
+            self.log.segments.list.push_back(segment);
+            if behind && self.load_index(IndexId::whole(start)).await? {
+                follows = Some(self.log.segments.newest().end);
+                continue;
+            }
+            while self
+                .load_index(IndexId::run(self.log.segments.newest().indexed_to()))
+                .await?
+            {}
+            if behind {
+                self.build_missing().await?;
+            }
+            let newest = self.log.segments.newest();
+            if !newest.indexes.is_empty() {
+                follows = Some(newest.end);
+            }
+            if !behind {
                 break;
             }
-            let mut meta = self.load_index(&segment).await?;
-            let found = self.log.queues.find_all(&meta.rows);
-            for (row, queue) in meta.rows.iter().zip(found) {
-                if let Some(queue) = queue {
-                    let queue = self.log.queues.get_mut(queue);
-                    let may_skip = self.crossing.is_behind(&self.log.holes, row.position);
-                    let (known, expected) = (!queue.parts.is_empty(), queue.base);
-                    if queue.take_row(segment.start, row, may_skip) {
-                        if known && expected < row.first {
-                            lost.push((row.topic.clone(), row.queue_id, expected..row.first));
-                        }
-                    } else if queue.owns(row.position) {
-                        return Err(self.damaged(
-                            segment.start,
-                            "the indexes of a queue do not follow one another",
-                        ));
-                    }
-                }
-            }
-            for (topic, queue_id, offsets) in lost.drain(..) {
-                self.note_lost(&topic, queue_id, offsets, true);
-            }
-            self.epoch = self.epoch.max(meta.epoch);
-            segment.take_index(&mut meta);
-            follows = Some(segment.end);
-            self.log.segments.list.pop_back();
-            self.log.segments.list.push_back(segment);
         }
         Ok(follows)
     }
 
-    async fn load_index(&mut self, segment: &Segment) -> Result<Meta, OpenError> {
-        let name = FileId::Index(segment.id()).file_name();
-        if self.indexes.contains(&name)
-            && let Some(meta) = Meta::read(self.io, self.log.log_id, segment.start, &name).await?
-        {
-            self.report.indexes += 1;
-            return Ok(meta);
+    /// Loads an index of the newest segment, if it is there, sound, and of nothing that the checkpoint has not left behind.
+    async fn load_index(&mut self, id: IndexId) -> Result<bool, OpenError> {
+        if !self.indexes.contains(&id) {
+            return Ok(false);
+        }
+        let limit = self
+            .log
+            .segments
+            .newest()
+            .limit()
+            .min(self.checkpoint.position);
+        let found = Meta::read(self.io, self.log.log_id, id).await?;
+        let Some(meta) = found.filter(|meta| (id.start()..=limit).contains(&meta.end)) else {
+            return Ok(false);
+        };
+        self.report.indexes += 1;
+        self.take_index(&meta)?;
+        // Behind an index of no group there is none of the same name.
+        Ok(meta.end > id.start() || id.is_whole())
+    }
+
+    /// Builds the index of what of the newest segment, which is full, is in none.
+    async fn build_missing(&mut self) -> Result<(), OpenError> {
+        let segment = self.log.segments.newest().clone();
+        let (from, end) = (segment.indexed_to(), self.end_of(&segment).await?);
+        if from == end && !segment.indexes.is_empty() {
+            return Ok(());
         }
         self.report.rebuilt += 1;
-        let end = self.end_of(segment).await?;
+        let id = match from == segment.start {
+            true => IndexId::whole(from),
+            false => IndexId::run(from),
+        };
+        let run = Run {
+            id,
+            segment: segment.start,
+            len: segment.len,
+            end,
+        };
         let (log_id, holes) = (self.log.log_id, &self.log.holes);
-        seal(self.io, log_id, segment.start, segment.len, end, holes, 0)
-            .await
-            .map_err(|error| match error {
-                SealError::Io(error) => OpenError::Io(error),
-                SealError::Damaged(position) => self.damaged(
-                    position,
-                    "there is no sound group where one was acknowledged",
-                ),
-            })
+        let built = seal(self.io, log_id, run, holes, 0).await;
+        let meta = built.map_err(|error| match error {
+            SealError::Io(error) => OpenError::Io(error),
+            SealError::Damaged(position) => self.damaged(
+                position,
+                "there is no sound group where one was acknowledged",
+            ),
+            SealError::Unsound(id) => self.damaged(id.start(), "an index is not sound"),
+        })?;
+        self.indexes.insert(id);
+        self.take_index(&meta)
+    }
+
+    /// Lets the newest segment and the queues know of an index.
+    fn take_index(&mut self, meta: &Meta) -> Result<(), OpenError> {
+        let mut lost = Vec::new();
+        let found = self.log.queues.find_all(&meta.rows);
+        for (row, queue) in meta.rows.iter().zip(found) {
+            if let Some(queue) = queue {
+                let queue = self.log.queues.get_mut(queue);
+                let may_skip = self.crossing.is_behind(&self.log.holes, row.position);
+                let (known, expected) = (!queue.parts.is_empty(), queue.base);
+                if queue.take_row(meta.id, row, may_skip) {
+                    if known && expected < row.first {
+                        lost.push((row.topic.clone(), row.queue_id, expected..row.first));
+                    }
+                } else if queue.owns(row.position) {
+                    return Err(self.damaged(
+                        meta.id.start(),
+                        "the indexes of a queue do not follow one another",
+                    ));
+                }
+            }
+        }
+        for (topic, queue_id, offsets) in lost {
+            self.note_lost(&topic, queue_id, offsets, true);
+        }
+        self.epoch = self.epoch.max(meta.epoch);
+        self.log.segments.newest_mut().load_index(meta);
+        Ok(())
     }
 
     /// Where the last group of a segment that is behind the checkpoint ends: the next segment's first group says it.
@@ -445,11 +494,8 @@ impl<I: Io> Recovery<'_, I> {
     /// Goes through all groups and returns where the last sound one ends.
     async fn scan(&mut self, mut follows: Option<Position>) -> Result<Position, OpenError> {
         let newest = self.log.segments.newest();
-        let from = if newest.index.is_some() {
-            newest.end
-        } else {
-            newest.start
-        };
+        let from = newest.indexed_to();
+        self.log.gather.begin(newest, from);
         self.report.checkpoint = self.checkpoint.position;
         self.report.scanned_from = from;
         self.report.records_end = self.checkpoint.position;
@@ -464,14 +510,16 @@ impl<I: Io> Recovery<'_, I> {
                 break;
             };
             while header.position >= self.log.segments.newest().limit() {
-                self.log.segments.roll();
+                self.log.roll();
             }
             self.take_group(&header, &group)?;
             self.epoch = header.epoch;
             self.log.newest_ms = self.log.newest_ms.max(header.newest_ms);
             let newest_ms = self.log.newest_ms;
+            let fresh = header.records == 0 || crossed || self.log.gather.begins_run();
             let segment = self.log.segments.newest_mut();
-            segment.note_group(header.position, header.records == 0 || crossed);
+            segment.note_group(header.position, fresh);
+            self.log.gather.take_group(&header, crossed);
             crossed = false;
             (segment.end, segment.newest_ms) = (header.end(), newest_ms);
             self.report.groups += 1;
@@ -594,19 +642,19 @@ impl<I: Io> Recovery<'_, I> {
     fn index(&mut self, message: &Record<'_>) -> Result<(), OpenError> {
         let (topic, queue_id, offset) =
             (message.topic(), message.queue_id(), message.queue_offset());
-        let entry = entry_of(message);
+        let (entry, keys) = entry_and_keys_of(message);
         let position = entry.position;
         let behind = self.crossing.is_behind(&self.log.holes, position);
         let mut lost = 0..0;
         let dense = if position < self.checkpoint.position {
             // The checkpoint knows which queues there are and where they end; their entries only have to be found again.
-            let Some(queue) = self.log.queues.find(topic, queue_id) else {
+            let found = self.log.queues.find(topic, queue_id);
+            let owns = |found: &QueueRef| self.log.queues.get(*found).owns(position);
+            let Some(found) = found.filter(owns) else {
+                self.log.gather.take_unowned(message);
                 return Ok(());
             };
-            let queue = self.log.queues.get_mut(queue);
-            if !queue.owns(position) {
-                return Ok(());
-            }
+            let queue = self.log.queues.get_mut(found);
             if queue.entries.is_empty() && queue.parts.is_empty() {
                 queue.begins_at(offset);
             } else if behind && queue.memory_end() < offset {
@@ -615,16 +663,20 @@ impl<I: Io> Recovery<'_, I> {
             }
             let expected = queue.memory_end();
             queue.push(entry);
+            let gather = &mut self.log.gather;
+            gather.take_record(found, queue, offset, entry, keys);
             offset == expected
         } else {
             if behind {
                 lost = self.meet(topic, queue_id, offset, position);
             }
-            let queue = self.log.queues.open(topic, queue_id, position);
-            let queue = self.log.queues.get_mut(queue);
+            let found = self.log.queues.open(topic, queue_id, position);
+            let queue = self.log.queues.get_mut(found);
             queue.push(entry);
             queue.next += 1;
             queue.visible = queue.next;
+            let gather = &mut self.log.gather;
+            gather.take_record(found, queue, offset, entry, keys);
             offset == queue.next - 1
         };
         if !lost.is_empty() {
@@ -715,7 +767,7 @@ impl<I: Io> Recovery<'_, I> {
                 let segment = prepare_now(self.io, &self.log.options, limit, len).await?;
                 self.log.segments.ready.push_back(segment);
             }
-            self.log.segments.roll();
+            self.log.roll();
             start = limit;
         }
         let header = GroupHeader {
@@ -740,6 +792,7 @@ impl<I: Io> Recovery<'_, I> {
         self.io.sync(&file).await?;
         segment.note_group(start, true);
         (segment.end, segment.newest_ms) = (header.end(), header.newest_ms);
+        self.log.gather.take_group(&header, false);
         self.log.epoch = header.epoch;
         self.log.durable = header.end();
         self.log.open = OpenGroup::none_after(header.end());

@@ -1,10 +1,9 @@
 //! Retention: whole segments go, oldest first, by age, by size, or because the disk fills up.
 //!
-//! A segment may go when its index is in place and the checkpoint lies beyond it. First a state record of the log's own
+//! A segment may go when its indexes are in place and the checkpoint lies beyond it. First a state record of the log's own
 //! says up to where everything is retired; when that is durable, minimum offsets rise, readers get `Gone`, and only then
 //! files are used again or removed. So a missing file is never mistaken for a retired one, and minimum offsets never fall.
 
-use super::segment::FileId;
 use super::stored::KIND_RETIRED;
 use super::{Log, Position};
 
@@ -22,7 +21,7 @@ impl Log {
     pub(super) fn retire(&mut self) {
         if let Some(retirement) = self.retirement {
             // A segment whose index is built once more is read until that is done.
-            let is_read = self.work.sealing.is_some_and(|at| at < retirement.to);
+            let is_read = self.work.seals_before(retirement.to);
             if self.durable >= retirement.recorded && !is_read {
                 self.retirement = None;
                 self.retire_before(retirement.to);
@@ -59,7 +58,7 @@ impl Log {
         let mut bytes = self.open.end - self.segments.oldest_start();
         let mut due = None;
         for segment in self.segments.list.iter().take(full) {
-            if segment.index.is_none()
+            if !segment.is_sealed()
                 || (segment.newest_ms >= oldest_ms && bytes <= self.options.retention_bytes)
             {
                 break;
@@ -74,7 +73,7 @@ impl Log {
         if due.is_none() && self.disk_is_short() {
             // One at a time: what it gave is only known when the space has been looked at again.
             let oldest = self.segments.list.front();
-            if let Some(oldest) = oldest.filter(|oldest| oldest.index.is_some()) {
+            if let Some(oldest) = oldest.filter(|oldest| oldest.is_sealed()) {
                 if may_go(oldest.limit()) {
                     due = Some(oldest.limit());
                     self.retired_early += 1;
@@ -104,9 +103,9 @@ impl Log {
             && self.segments.list.len() > 1
         {
             self.work.spare.push_back((oldest.id(), oldest.len));
-            self.work
-                .unwanted
-                .push(FileId::Index(oldest.id()).file_name());
+            let indexes = oldest.indexes.iter().chain(&oldest.merged);
+            let names = indexes.map(|index| index.id.file_name());
+            self.work.unwanted.extend(names);
             self.segments.list.pop_front();
         }
         self.work.forget_unsound_before(to);

@@ -1,5 +1,5 @@
-//! Building the index of a segment: from its records as they are appended (`gather`), or from its groups, read back and checked,
-//! in the background once it is full and at opening where it is missing.
+//! Building an index: from records as they are appended (`gather`), or from groups, read back and checked, where an index is
+//! missing at opening or is not sound.
 //!
 //! Memory while it runs: 28 bytes a record, 8 bytes a key, 4 more a record at the end, one window where it is read back;
 //! all of it in few large pieces, which the system gets back at the end.
@@ -8,7 +8,7 @@ use super::group::{GroupHeader, records};
 use super::hole::{Hole, hole_at};
 use super::index::{Layout, Meta, Row, TopicHash};
 use super::scan::SegmentReader;
-use super::segment::{FileId, Segment, SegmentId};
+use super::segment::{IndexId, Segment};
 use super::stored::{Stored, entry_and_keys_of};
 use super::{Entry, Io, IoError, Position};
 use corelane_wire::properties::MessageKeys;
@@ -27,12 +27,14 @@ const KEYS_PER_SLICE: usize = 1000;
 /// The same for giving entries their places.
 const ENTRIES_PER_SLICE: usize = 16 << 10;
 
-/// Why a segment cannot be sealed.
+/// Why an index cannot be built.
 #[derive(Debug)]
 pub(super) enum SealError {
     Io(IoError),
     /// The segment does not hold a sound group where it must.
     Damaged(Position),
+    /// An index that it is made of is not sound.
+    Unsound(IndexId),
 }
 
 impl From<IoError> for SealError {
@@ -41,19 +43,31 @@ impl From<IoError> for SealError {
     }
 }
 
-/// Reads the groups of a full segment, the last of which ends at `end`, and writes their index. What lies in `holes` is
-/// passed over. Between slices of the core's time it waits for `pause_ms`.
+/// Groups of a segment that an index is of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub id: IndexId,
+    pub segment: Position,
+    /// The length of the segment.
+    pub len: u64,
+    /// Where the last group ends.
+    pub end: Position,
+}
+
+/// Reads groups and writes their index. What lies in `holes` is passed over. Between slices of the core's time it waits for
+/// `pause_ms`.
 pub(super) async fn seal<I: Io>(
     io: &I,
     log_id: u64,
-    segment: Position,
-    len: u64,
-    end: Position,
+    run: Run,
     holes: &[Hole],
     pause_ms: u64,
 ) -> Result<Meta, SealError> {
+    let Run {
+        segment, len, end, ..
+    } = run;
     let mut reader = SegmentReader::open(io, segment, len, WINDOW_BYTES, 1).await?;
-    let mut building = Building::new(segment, len);
+    let mut building = Building::new(segment, len, run.id.start());
     let (mut window, mut crossed) = (0, false);
     while building.segment.end < end {
         let at = building.segment.end;
@@ -75,11 +89,14 @@ pub(super) async fn seal<I: Io>(
             io.pause(pause_ms).await;
         }
     }
-    building.finish(io, log_id).await
+    building.finish(io, log_id, run.id).await
 }
 
-/// What the groups of a segment tell, from its beginning up to `segment.end`.
+/// What a run of groups tells, from `start` up to `segment.end`.
 pub(super) struct Building {
+    /// Where its first group begins.
+    pub start: Position,
+    /// Its chunks are those of the run only.
     pub segment: Segment,
     epoch: u32,
     oldest_ms: i64,
@@ -97,9 +114,13 @@ pub(super) struct Building {
 }
 
 impl Building {
-    pub fn new(start: Position, len: u64) -> Self {
+    /// Of the groups from `start` on, in a segment of `len` bytes.
+    pub fn new(segment: Position, len: u64, start: Position) -> Self {
+        let mut segment = Segment::new(segment, len);
+        segment.end = start;
         Self {
-            segment: Segment::new(start, len),
+            start,
+            segment,
             epoch: 0,
             oldest_ms: i64::MAX,
             places: HashMap::new(),
@@ -140,13 +161,19 @@ impl Building {
         self.segment.newest_ms = header.newest_ms;
     }
 
-    /// Bytes of memory that it will need to the end, about.
+    /// Whether it has no group.
+    pub fn is_empty(&self) -> bool {
+        self.segment.end == self.start
+    }
+
+    /// Bytes of memory that it needs until it is written, about.
     pub fn memory_bytes(&self) -> usize {
         let entry = size_of::<Entry>() + 2 * size_of::<u32>();
         self.entries.len() * entry + self.keys_taken * size_of::<(u32, u32)>()
     }
 
-    fn index(&mut self, record: &Record<'_>) {
+    /// Takes the next record of the log where it is not known which row it belongs to.
+    pub fn index(&mut self, record: &Record<'_>) {
         let (entry, keys) = entry_and_keys_of(record);
         let (topic, queue_id, first) = (record.topic(), record.queue_id(), record.queue_offset());
         let known = self.places.get(topic).and_then(|queues| {
@@ -209,11 +236,16 @@ impl Building {
     }
 
     /// Writes the index and gives it its name.
-    pub async fn finish<I: Io>(mut self, io: &I, log_id: u64) -> Result<Meta, SealError> {
+    pub async fn finish<I: Io>(
+        mut self,
+        io: &I,
+        log_id: u64,
+        id: IndexId,
+    ) -> Result<Meta, SealError> {
         let mut in_order: Vec<u32> = (0..self.rows.len() as u32).collect();
         in_order.sort_by(|&a, &b| {
             let (a, b) = (&self.rows[a as usize], &self.rows[b as usize]);
-            (&a.topic, a.queue_id, a.position).cmp(&(&b.topic, b.queue_id, b.position))
+            a.order().cmp(&b.order())
         });
         let mut slot = 0;
         let mut next = vec![0; self.rows.len()];
@@ -242,7 +274,7 @@ impl Building {
         }
         let keys = self.keys.iter().map(Vec::len).sum::<usize>() as u32;
         let mut meta = Meta {
-            segment: self.segment.start,
+            id,
             end: self.segment.end,
             epoch: self.epoch,
             oldest_ms: self.oldest_ms,
@@ -253,21 +285,16 @@ impl Building {
         };
         let entries = by_slot
             .into_iter()
-            .map(|number| self.entries[number as usize]);
-        meta.write(
-            io,
-            log_id,
-            SEAL_NAME,
-            entries,
-            self.keys.into_iter().flatten(),
-        )
-        .await?;
-        io.rename(
-            SEAL_NAME,
-            &FileId::Index(SegmentId(meta.segment)).file_name(),
-        )
-        .await?;
-        io.sync_dir().await?;
+            .map(|number| self.entries[number as usize].into());
+        let keys = self.keys.into_iter().flatten().map(Into::into);
+        meta.write(io, log_id, SEAL_NAME, entries, keys).await?;
+        give_name(io, id).await?;
         Ok(meta)
     }
+}
+
+/// Gives an index that was built its name.
+pub(super) async fn give_name<I: Io>(io: &I, id: IndexId) -> Result<(), IoError> {
+    io.rename(SEAL_NAME, &id.file_name()).await?;
+    io.sync_dir().await
 }

@@ -44,8 +44,8 @@ pub(super) fn position_in_name(name: &str, suffix: &str) -> Option<Position> {
 pub enum FileId {
     /// A segment.
     Segment(SegmentId),
-    /// The index beside a segment.
-    Index(SegmentId),
+    /// An index beside a segment.
+    Index(IndexId),
 }
 
 impl FileId {
@@ -53,13 +53,80 @@ impl FileId {
     pub fn file_name(self) -> String {
         match self {
             FileId::Segment(id) => id.file_name(),
-            FileId::Index(id) => format!("{:020}.index", id.0),
+            FileId::Index(id) => id.file_name(),
         }
+    }
+}
+
+/// An index file: of a whole segment, or of a run of its groups. Positions are even, so that the lowest bit tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IndexId(u64);
+
+impl IndexId {
+    /// Of all groups of the segment that starts here.
+    pub fn whole(segment: Position) -> Self {
+        Self(segment)
+    }
+
+    /// Of a run of groups, the first of which begins here.
+    pub fn run(start: Position) -> Self {
+        Self(start | 1)
+    }
+
+    /// Where its first group begins.
+    pub fn start(self) -> Position {
+        self.0 & !1
+    }
+
+    /// Whether it is of a whole segment.
+    pub fn is_whole(self) -> bool {
+        self.0 & 1 == 0
+    }
+
+    /// What its pages are checked against.
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The file's name.
+    pub fn file_name(self) -> String {
+        let kind = if self.is_whole() { "index" } else { "run" };
+        format!("{:020}.{kind}", self.start())
     }
 
     /// The index that a file of this name holds.
-    pub fn of_index_name(name: &str) -> Option<Self> {
-        position_in_name(name, ".index").map(|start| Self::Index(SegmentId(start)))
+    pub fn of_file_name(name: &str) -> Option<Self> {
+        let whole = position_in_name(name, ".index").map(Self::whole);
+        whole
+            .or_else(|| position_in_name(name, ".run").map(Self::run))
+            .filter(|id| id.start().is_multiple_of(MIN_BLOCK_BYTES))
+    }
+}
+
+/// An index file whose rows the queues know, or are taking over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Index {
+    pub id: IndexId,
+    /// Where its last group ends.
+    pub end: Position,
+    pub layout: Layout,
+    pub rows: u32,
+    /// The oldest store time in it.
+    pub oldest_ms: i64,
+    /// The newest store time up to its end.
+    pub newest_ms: i64,
+}
+
+impl Index {
+    pub fn of(meta: &Meta) -> Self {
+        Self {
+            id: meta.id,
+            end: meta.end,
+            layout: meta.layout,
+            rows: meta.rows.len() as u32,
+            oldest_ms: meta.oldest_ms,
+            newest_ms: meta.newest_ms,
+        }
     }
 }
 
@@ -69,12 +136,12 @@ pub(super) struct Segment {
     pub len: u64,
     /// Where its last group ends; moves in the newest segment only.
     pub end: Position,
-    /// The oldest store time in it, once it is sealed.
-    pub oldest_ms: i64,
     /// The newest store time of any record up to its end.
     pub newest_ms: i64,
-    /// Where to look in its index, once that is on disk and the queues know of it.
-    pub index: Option<Layout>,
+    /// Its indexes: each goes on where the one before ends.
+    pub indexes: Vec<Index>,
+    /// What queues are taking over in place of `indexes`.
+    pub merged: Option<Index>,
     /// Where chunks begin, in `MIN_BLOCK_BYTES` from `start`, ascending.
     pub chunks: Vec<u32>,
 }
@@ -85,9 +152,9 @@ impl Segment {
             start,
             len,
             end: start,
-            oldest_ms: i64::MIN,
             newest_ms: 0,
-            index: None,
+            indexes: Vec::new(),
+            merged: None,
             chunks: Vec::new(),
         }
     }
@@ -96,12 +163,37 @@ impl Segment {
         SegmentId(self.start)
     }
 
-    /// Takes over what its index says of it.
-    pub fn take_index(&mut self, meta: &mut Meta) {
-        assert!(self.start == meta.segment && (self.end == meta.end || self.end == self.start));
-        (self.end, self.index) = (meta.end, Some(meta.layout));
-        (self.oldest_ms, self.newest_ms) = (meta.oldest_ms, meta.newest_ms);
-        self.chunks = std::mem::take(&mut meta.chunks);
+    /// While opening: goes on behind the groups of an index.
+    pub fn load_index(&mut self, meta: &Meta) {
+        (self.end, self.newest_ms) = (meta.end, meta.newest_ms);
+        self.chunks.extend(&meta.chunks);
+        self.add_index(Index::of(meta));
+    }
+
+    /// Takes another index.
+    pub fn add_index(&mut self, index: Index) {
+        assert_eq!(
+            index.id.start(),
+            self.indexed_to(),
+            "indexes follow one another"
+        );
+        assert!(index.end <= self.end, "an index is of what is there");
+        self.indexes.push(index);
+    }
+
+    /// Where the groups that are in no index begin.
+    pub fn indexed_to(&self) -> Position {
+        self.indexes.last().map_or(self.start, |last| last.end)
+    }
+
+    /// Whether all of its groups are in indexes.
+    pub fn is_sealed(&self) -> bool {
+        self.indexes.last().is_some_and(|last| last.end == self.end)
+    }
+
+    pub fn index(&self, id: IndexId) -> Option<&Index> {
+        let mut all = self.indexes.iter().chain(&self.merged);
+        all.find(|index| index.id == id)
     }
 
     /// One past the last position that it could hold.
@@ -172,12 +264,29 @@ impl Segments {
             .filter(|segment| position < segment.limit())
     }
 
+    /// Where to look in an index file.
+    pub fn layout(&self, id: IndexId) -> Option<Layout> {
+        Some(self.at(id.start())?.index(id)?.layout)
+    }
+
+    /// Where the groups that are in no index begin.
+    pub fn indexed_to(&self) -> Position {
+        let unsealed = self.list.iter().find(|segment| !segment.is_sealed());
+        unsealed.unwrap_or_else(|| self.newest()).indexed_to()
+    }
+
     pub fn get_mut(&mut self, start: Position) -> Option<&mut Segment> {
         let at = self
             .list
             .binary_search_by_key(&start, |segment| segment.start)
             .ok()?;
         self.list.get_mut(at)
+    }
+
+    /// The segment whose range holds `position`.
+    pub fn containing(&mut self, position: Position) -> Option<&mut Segment> {
+        let start = self.at(position)?.start;
+        self.get_mut(start)
     }
 
     pub fn oldest_start(&self) -> Position {
@@ -223,6 +332,24 @@ mod tests {
             "",
         ] {
             assert_eq!(SegmentId::of_file_name(name), None);
+        }
+    }
+
+    #[test]
+    fn names_of_indexes() {
+        let (whole, run) = (IndexId::whole(65536), IndexId::run(65536));
+        assert_eq!(whole.file_name(), "00000000000000065536.index");
+        assert_eq!(run.file_name(), "00000000000000065536.run");
+        for id in [whole, run] {
+            assert_eq!(IndexId::of_file_name(&id.file_name()), Some(id));
+            assert_eq!(id.start(), 65536);
+        }
+        for name in [
+            "00000000000000065535.run",
+            "00000000000000065536.log",
+            "run",
+        ] {
+            assert_eq!(IndexId::of_file_name(name), None);
         }
     }
 

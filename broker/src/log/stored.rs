@@ -58,11 +58,6 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// The consume queue's entry of a message.
-pub(super) fn entry_of(record: &Record<'_>) -> Entry {
-    entry_with(record, record.properties().get(name::TAGS))
-}
-
 /// The entry of a record and what it can be found by, with one look at its properties.
 pub(super) fn entry_and_keys_of<'a>(record: &Record<'a>) -> (Entry, MessageKeys<'a>) {
     let wanted = [name::TAGS, name::UNIQ_KEY, name::KEYS];
@@ -288,7 +283,7 @@ mod tests {
         };
         let size = bytes.len() as u32;
         assert_eq!(
-            entry_of(&message),
+            entry_and_keys_of(&message).0,
             Entry {
                 position: 4160,
                 store_ms: 99,
@@ -308,7 +303,7 @@ mod tests {
                 bytes[4..8].copy_from_slice(&magic.to_be_bytes());
             }
             if let Some(Stored::Message(message)) = Stored::parse(&bytes) {
-                let _ = (entry_of(&message), keys_of(&message).count());
+                let _ = (entry_and_keys_of(&message).0, keys_of(&message).count());
             }
             let _ = states(&bytes).count();
         }

@@ -2,7 +2,7 @@
 
 use super::checkpoint;
 use super::hole::{Hole, hole_at, outside};
-use super::segment::{FileId, SegmentId};
+use super::segment::SegmentId;
 use super::walk::{LogFiles, SegmentReport};
 use super::{Io, IoError, Position};
 use std::ops::Range;
@@ -207,18 +207,16 @@ pub async fn verify<I: Io>(io: &I) -> Result<VerifyReport, IoError> {
     let files = LogFiles::read(io).await?;
     let segments = files.walk_all(io).await?;
     let mut report = files.judge(&segments);
-    for (at, (segment, len)) in files.segments.iter().enumerate() {
-        if files.indexes.contains(segment) {
-            if !files.index_is_sound(io, at).await? {
-                report
-                    .unsound_indexes
-                    .push(FileId::Index(*segment).file_name());
-            }
-        } else if segment.0 + len <= files.checkpoint {
-            report
-                .unsound_indexes
-                .push(FileId::Index(*segment).file_name());
+    for index in &files.indexes {
+        if !files.index_is_sound(io, *index).await? {
+            report.unsound_indexes.push(index.file_name());
         }
+    }
+    for at in 0..files.segments.len() {
+        let missing = files.missing_index(io, at).await?;
+        report
+            .unsound_indexes
+            .extend(missing.map(|index| index.file_name()));
     }
     Ok(report)
 }

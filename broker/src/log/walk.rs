@@ -7,9 +7,9 @@
 use super::checkpoint::{self, Checkpoint};
 use super::group::{GroupHeader, MIN_BLOCK_BYTES, log_id_of, records};
 use super::hole::{Hole, outside};
-use super::index::{self, PAGE_BYTES};
+use super::index::{self, Meta, PAGE_BYTES};
 use super::scan::SegmentReader;
-use super::segment::{FileId, SegmentId};
+use super::segment::{IndexId, SegmentId};
 use super::stored::{self, KIND_RETIRED, Stored};
 use super::{Io, IoError, Position};
 use std::ops::{ControlFlow, Range};
@@ -30,8 +30,8 @@ pub struct LogFiles {
     pub retired: Position,
     /// Segments with their lengths, oldest first.
     pub segments: Vec<(SegmentId, u64)>,
-    /// Segments beside which there is an index.
-    pub indexes: Vec<SegmentId>,
+    /// Indexes beside them, oldest first.
+    pub indexes: Vec<IndexId>,
     /// Damage that the log was told to go on without.
     pub holes: Vec<Hole>,
     /// The queues of the checkpoint: topic, queue id, and the offset that comes next.
@@ -105,10 +105,11 @@ impl LogFiles {
         for (name, len) in &files {
             if let Some(segment) = SegmentId::of_file_name(name) {
                 found.segments.push((segment, *len));
-            } else if let Some(FileId::Index(segment)) = FileId::of_index_name(name) {
-                found.indexes.push(segment);
+            } else if let Some(index) = IndexId::of_file_name(name) {
+                found.indexes.push(index);
             }
         }
+        found.indexes.sort();
         let checkpoint = match files.iter().find(|(name, _)| name == checkpoint::FILE_NAME) {
             Some((_, len)) => Checkpoint::read(io, *len).await?,
             None => Err("it is missing".into()),
@@ -237,18 +238,45 @@ impl LogFiles {
         Ok(report)
     }
 
-    /// What the index of the `at`-th segment says of queues; `None` where there is no sound one.
-    pub async fn index_rows<I: Io>(
+    /// The index that is not there and that the next start builds for the `at`-th segment, if it must.
+    pub async fn missing_index<I: Io>(
         &self,
         io: &I,
         at: usize,
-    ) -> Result<Option<Vec<IndexRow>>, IoError> {
-        let segment = self.segments[at].0;
-        if !self.indexes.contains(&segment) {
-            return Ok(None);
+    ) -> Result<Option<IndexId>, IoError> {
+        let (segment, len) = self.segments[at];
+        let limit = segment.0 + len;
+        let end = match self.cut_at(io, at).await? {
+            Some(end) if limit <= self.checkpoint => end,
+            _ if limit == self.checkpoint => limit,
+            _ => return Ok(None),
+        };
+        let mut next = IndexId::whole(segment.0);
+        if !self.indexes.contains(&next) {
+            next = IndexId::run(segment.0);
         }
-        let name = FileId::Index(segment).file_name();
-        let meta = index::Meta::read(io, self.log_id, segment.0, &name).await?;
+        while self.indexes.contains(&next) {
+            // One that is not sound is there.
+            match Meta::read(io, self.log_id, next).await? {
+                Some(meta) if meta.end < end => next = IndexId::run(meta.end),
+                _ => return Ok(None),
+            }
+        }
+        let is_first = next.start() == segment.0;
+        Ok(Some(if is_first {
+            IndexId::whole(segment.0)
+        } else {
+            next
+        }))
+    }
+
+    /// What an index says of queues; `None` where it is not sound.
+    pub async fn index_rows<I: Io>(
+        &self,
+        io: &I,
+        id: IndexId,
+    ) -> Result<Option<Vec<IndexRow>>, IoError> {
+        let meta = Meta::read(io, self.log_id, id).await?;
         let rows = meta.map(|meta| {
             let rows = meta.rows.into_iter().map(|row| IndexRow {
                 topic: row.topic.to_string(),
@@ -261,14 +289,12 @@ impl LogFiles {
         Ok(rows)
     }
 
-    /// Whether every page of the index of the `at`-th segment is sound.
-    pub async fn index_is_sound<I: Io>(&self, io: &I, at: usize) -> Result<bool, IoError> {
-        let segment = self.segments[at].0;
-        let name = FileId::Index(segment).file_name();
-        let Some(meta) = index::Meta::read(io, self.log_id, segment.0, &name).await? else {
+    /// Whether every page of an index is sound.
+    pub async fn index_is_sound<I: Io>(&self, io: &I, id: IndexId) -> Result<bool, IoError> {
+        let Some(meta) = Meta::read(io, self.log_id, id).await? else {
             return Ok(false);
         };
-        let file = io.open(&name).await?;
+        let file = io.open(&id.file_name()).await?;
         let mut page = 0;
         while page < meta.layout.pages() {
             let bytes = io
@@ -279,7 +305,7 @@ impl LogFiles {
                 )
                 .await?;
             for bytes in bytes.chunks(PAGE_BYTES) {
-                if !index::page_is_sound(bytes, self.log_id, segment.0, page) {
+                if !index::page_is_sound(bytes, self.log_id, id, page) {
                     return Ok(false);
                 }
                 page += 1;

@@ -27,7 +27,7 @@ fn options(skip_damage: Option<Position>) -> LogOptions {
         block_bytes: 4096,
         buffer_bytes: 16384,
         tail_cache_bytes: 0,
-        index_memory_bytes: 0,
+        index_memory_bytes: 2000,
         read_cache_bytes: 1 << 20,
         max_group_bytes: 8192,
         max_record_bytes: 20000,

@@ -184,16 +184,12 @@ impl Model {
     /// Panics unless every kind of background work was done, and something was retired.
     pub fn assert_touched_all(&self) {
         let (log, jobs) = (&self.host.log, &self.host.jobs);
-        let sealed = if self.options.index_memory_bytes < 1 << 20 {
-            "seal"
-        } else {
-            "index"
-        };
         for kind in [
             "prepare",
             "recycle",
             "checkpoint",
-            sealed,
+            "index",
+            "merge",
             "remove",
             "space",
         ] {
@@ -508,7 +504,7 @@ impl Model {
             .disk
             .names()
             .into_iter()
-            .filter(|name| name.ends_with(".index"))
+            .filter(|name| name.ends_with(".index") || name.ends_with(".run"))
             .collect();
         if names.is_empty() || self.random.one_in(2) {
             return;

@@ -29,7 +29,9 @@ pub fn small_options(random: &mut Random) -> LogOptions {
     };
     LogOptions {
         // Not drawn, so that seeds go on to mean what they meant.
-        index_memory_bytes: [1 << 20, 0, 10_000][options.max_writes_in_flight % 3],
+        index_memory_bytes: [1 << 20, 3000, 10_000][options.max_writes_in_flight % 3],
+        index_run_bytes: [1 << 30, 100_000, 20_000][options.max_writes_in_flight / 2],
+        index_rows: [5, 1000][options.max_writes_in_flight % 2],
         ..options
     }
 }
