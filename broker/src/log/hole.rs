@@ -8,7 +8,7 @@
 //! may have any later offset than the one before it.
 
 use super::checkpoint::Checkpoint;
-use super::segment::IndexId;
+use super::segment::{IndexId, SegmentId};
 use super::walk::LogFiles;
 use super::{Io, OpenError, Position};
 use std::ops::Range;
@@ -106,4 +106,39 @@ pub(super) async fn skip_damage<I: Io>(
     checkpoint.holes.sort_by_key(|hole| hole.from);
     checkpoint.write(io).await?;
     Ok(hole)
+}
+
+/// Damage that was met where a segment starts may begin in the segment before, of which nothing had to be read. It is passed
+/// over by where it begins.
+pub(super) async fn where_damage_begins<I: Io>(
+    io: &I,
+    error: OpenError,
+) -> Result<OpenError, OpenError> {
+    let OpenError::Damaged {
+        position,
+        offset: 0,
+        what,
+        ..
+    } = error
+    else {
+        return Ok(error);
+    };
+    let mut files = LogFiles::read(io).await?;
+    files
+        .segments
+        .retain(|(segment, len)| (segment.0..=segment.0 + len).contains(&position));
+    let segments = files.walk_all(io).await?;
+    let damage = files.judge(&segments).damage.into_iter();
+    let mut holding = damage
+        .filter(|found| found.position <= position && found.to.is_some_and(|to| position < to));
+    let before = holding.next();
+    Ok(OpenError::Damaged {
+        position: before.as_ref().map_or(position, |found| found.position),
+        file: before.as_ref().map_or_else(
+            || SegmentId(position).file_name(),
+            |found| found.file.clone(),
+        ),
+        offset: before.as_ref().map_or(0, |found| found.offset),
+        what,
+    })
 }

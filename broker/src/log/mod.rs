@@ -39,6 +39,7 @@ mod index;
 mod io;
 mod job;
 mod keys;
+mod load;
 mod lookup;
 mod memory;
 mod merge;

@@ -289,7 +289,8 @@ impl<I: Io> IndexReader<I> {
             let Some(page) = self.pages.next().await? else {
                 return Ok(false);
             };
-            if self.place > PAYLOAD_BYTES {
+            // Seldom, for all that is held is moved.
+            if self.place > MOST_ROW_BYTES {
                 self.held.drain(..self.place);
                 self.place = 0;
             }

@@ -74,8 +74,15 @@ pub(super) struct Queue {
 struct Gaps(Vec<(i64, i64)>);
 
 impl Queue {
+    /// Gaps behind `base`: while opening, others are known before any entry is.
     fn gaps(&self) -> &[(i64, i64)] {
-        self.gaps.as_deref().map_or(&[], |gaps| &gaps.0)
+        let gaps = self.gaps.as_deref().map_or(&[][..], |gaps| &gaps.0);
+        match gaps {
+            [(_, to), ..] if *to <= self.base => {
+                &gaps[gaps.partition_point(|(_, to)| *to <= self.base)..]
+            }
+            gaps => gaps,
+        }
     }
 
     /// The number of the entry in memory that an offset from `base` on has, or would have as the next one; `Err` with the
@@ -160,6 +167,11 @@ impl Queue {
     /// While opening: the first record that is found again has this offset.
     pub fn begins_at(&mut self, offset: i64) {
         self.set_base(offset);
+    }
+
+    /// Everything was found again: what lies before `base` is of no use any more.
+    pub fn is_opened(&mut self) {
+        self.set_base(self.base);
     }
 
     /// All gaps between min and next.
