@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 const GROUP_BYTES: usize = 256 << 10;
 const IN_FLIGHT: usize = 4;
 pub const BODY_BYTES: usize = 1024;
-const RAW_BYTES: u64 = 256 << 20;
 const SEGMENT_BYTES: u64 = 128 << 20;
+/// What the files of the log have together, so that both write to as much of the disk: what lies below it may keep what was
+/// written last.
+const RAW_BYTES: u64 = 6 * SEGMENT_BYTES;
 /// Two full segments are kept, so that segments are used again.
 const KEPT_BYTES: u64 = 2 * SEGMENT_BYTES;
 /// How far the log is filled before anything is measured: segments are used again from here on.
@@ -66,14 +68,13 @@ impl Picks {
 
 /// Appends as fast as the log takes it for a while; bytes a second that became durable.
 async fn log_groups(host: &mut Host, message: &Message, picks: &mut Picks, round: Duration) -> f64 {
-    // So many groups and one more that is whole, but none that is begun.
-    let ahead = ((IN_FLIGHT + 1) * GROUP_BYTES - message.len()) as u64;
+    // One more group that is whole stands ready, but none that is begun.
+    let ahead = (GROUP_BYTES - message.len()) as u64;
     let began = Instant::now();
     let from = host.log.durable();
     while began.elapsed() < round {
         host.turn(|log| {
-            let until = log.durable() + ahead;
-            while log.max_position() < until {
+            while log.unissued_bytes() < ahead {
                 let (queue, id) = picks.next();
                 if message.append(log, queue, id).is_none() {
                     break;

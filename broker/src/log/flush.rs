@@ -1,7 +1,9 @@
 //! Group commit: what has been appended becomes writes, and finished writes become durable positions.
 //!
 //! Greedy: a group is issued as soon as the window has room, so what arrives while the device is busy is the next group.
-//! Up to `max_writes_in_flight` writes are in flight; they may finish in any order and are acknowledged in log order.
+//! Up to `max_writes_in_flight` writes are in flight; they may finish in any order and are acknowledged in log order. One that
+//! takes long keeps later ones from being acknowledged, but not from being written: the groups that are issued and not
+//! acknowledged may be `in_flight_bytes` together, which recovery counts on.
 //! A failed write stops the log for good: what came after it can never be acknowledged.
 
 use super::append::OpenGroup;
@@ -31,7 +33,10 @@ struct InFlight {
 #[derive(Debug, Default)]
 pub(super) struct Window {
     closed: VecDeque<Closed>,
+    /// Issued and not acknowledged.
     in_flight: VecDeque<InFlight>,
+    /// How many of them are not done.
+    under_way: usize,
     /// Id of the first write in flight; those after it count on.
     first_id: u64,
     /// Bytes of all these groups.
@@ -44,16 +49,23 @@ impl Log {
     /// The next group to write; to be called until `None` at the end of a turn.
     pub fn next_write(&mut self, now_ms: i64) -> Option<WriteOp> {
         self.work.set_now(now_ms);
-        if self.stopped || self.window.in_flight.len() >= self.options.max_writes_in_flight {
+        if self.stopped || self.window.under_way >= self.options.max_writes_in_flight {
             return None;
         }
+        let oldest = self.window.in_flight.front();
+        let bound = oldest.map_or(Position::MAX, |oldest| {
+            oldest.start + self.options.in_flight_bytes()
+        });
         if self.window.closed.is_empty() {
-            if !self.open.is_open() || !self.flush_is_due(now_ms) {
+            if !self.open.is_open() || !self.flush_is_due(now_ms) || self.open.end > bound {
                 return None;
             }
             self.close_group();
         }
-        let group = self.window.closed.pop_front()?;
+        let group = self
+            .window
+            .closed
+            .pop_front_if(|group| group.end <= bound)?;
         let header = self.header(&group);
         let bytes = self.tail.seal(group.start, group.end, |out, rest| {
             group::seal(&header, out, rest)
@@ -68,6 +80,7 @@ impl Log {
             end: group.end,
             done: false,
         });
+        self.window.under_way += 1;
         Some(WriteOp {
             id,
             segment: SegmentId(segment),
@@ -117,6 +130,7 @@ impl Log {
             });
         }
         write.done = true;
+        self.window.under_way -= 1;
         if self.stopped {
             return Ok(());
         }
@@ -161,7 +175,7 @@ impl Log {
 
     /// Writes in flight, for metrics.
     pub fn writes_in_flight(&self) -> usize {
-        self.window.in_flight.len()
+        self.window.under_way
     }
 
     fn flush_is_due(&mut self, now_ms: i64) -> bool {
