@@ -68,8 +68,9 @@ impl Picks {
 
 /// Appends as fast as the log takes it for a while; bytes a second that became durable.
 async fn log_groups(host: &mut Host, message: &Message, picks: &mut Picks, round: Duration) -> f64 {
-    // One more group that is whole stands ready, but none that is begun.
-    let ahead = (GROUP_BYTES - message.len()) as u64;
+    // Writes may end together, for the device makes them durable together: as many whole groups stand ready, but none that is
+    // begun.
+    let ahead = (IN_FLIGHT * GROUP_BYTES - message.len()) as u64;
     let began = Instant::now();
     let from = host.log.durable();
     while began.elapsed() < round {
