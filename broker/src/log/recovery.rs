@@ -344,6 +344,8 @@ impl<I: Io> Recovery<'_, I> {
         self.report.scanned_from = from;
         self.report.records_end = self.checkpoint.position;
         let (mut tail, mut crossed) = (from, false);
+        // Behind a hole at the end of a segment any `follows` is right.
+        follows = follows.filter(|end| hole_at(&self.log.holes, *end).is_none());
         loop {
             if let Some(hole) = hole_at(&self.log.holes, tail) {
                 self.cross(hole).await?;

@@ -302,8 +302,10 @@ fn damage_and_go_on(seed: u64) -> u64 {
 #[test]
 fn what_is_not_damaged_stays_when_damage_is_passed_over() {
     // The first damages the group behind what was passed over, the second takes the only record before a gap, the others the
-    // last group of a segment and the first of the next.
-    let known = [500_748, 5_001_012, 5_001_704, 5_002_926, 5_006_340];
+    // last group of a segment and some of them the first of the next.
+    let known = [
+        500_748, 5_001_012, 5_001_704, 5_002_926, 5_006_340, 6_002_502, 6_012_021,
+    ];
     for seed in (100..140).chain(known) {
         run_named("one_gap_seed", seed, damage_and_go_on);
     }
