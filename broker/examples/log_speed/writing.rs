@@ -258,6 +258,8 @@ pub async fn producers(setting: &Setting) {
 }
 
 const MANY: u32 = 100_000;
+/// Of a segment.
+const LONGEST_BYTES: u64 = 4 << 30;
 
 /// Appends with a disk that is done at once: only what the log itself does. Messages a second.
 fn append_speed(log: &mut Log, message: &Message, picks: &mut Picks, count: usize) -> f64 {
@@ -283,7 +285,7 @@ pub async fn queues(setting: &Setting) {
         let directory = setting.directory.join(format!("memory-{count}"));
         std::fs::create_dir(&directory).unwrap();
         let sparse = LogOptions {
-            segment_bytes: 512 << 30,
+            segment_bytes: LONGEST_BYTES,
             first_segment_bytes: 1 << 30,
             ..options(1 << 30, u64::MAX)
         };
@@ -297,20 +299,21 @@ pub async fn queues(setting: &Setting) {
             ..options.clone()
         };
         drop(Host::open(&directory, first).await);
-        // Never written to: as long as it takes.
+        // Never written to: as long as can be.
         let segment = directory.join(format!("{:020}.log", 0));
         let file = std::fs::File::options().write(true).open(segment).unwrap();
-        file.set_len(256 << 30).unwrap();
+        file.set_len(LONGEST_BYTES).unwrap();
         let (mut host, ..) = Host::open(&directory, options).await;
         let picks = Picks::of(&open_queues(&mut host.log, count));
         opened.push((host, picks));
     }
+    let count = (LONGEST_BYTES - (1 << 30)) as usize / message.len() / (2 * setting.rounds);
     for warm in [false, true] {
         let mut rounds = Vec::new();
         for _ in 0..setting.rounds {
             let speeds: Vec<f64> = opened
                 .iter_mut()
-                .map(|(host, picks)| append_speed(&mut host.log, &message, picks, 1_000_000))
+                .map(|(host, picks)| append_speed(&mut host.log, &message, picks, count))
                 .collect();
             rounds.push((speeds[1] / 1e6, speeds[0] / 1e6));
         }

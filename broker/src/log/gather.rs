@@ -1,8 +1,8 @@
 //! Building indexes while segments fill, from what is appended: nothing has to be read back then, and nothing of a record is
 //! looked at again. That it is durable is asked for when an index is written.
 //!
-//! A run of groups ends, and its index may be written, when it is `index_run_bytes` long, when its index needs
-//! `index_memory_bytes`, and at the end of the segment. A run begins a chunk.
+//! A run of groups ends, and its index may be written, when it is `index_run_bytes` long, or longer where its queues have
+//! few records in it, when its index needs `index_memory_bytes`, and at the end of the segment. A run begins a chunk.
 
 use super::group::GroupHeader;
 use super::queue::Queue;
@@ -13,6 +13,10 @@ use corelane_wire::properties::MessageKeys;
 use corelane_wire::record::Record;
 use std::collections::VecDeque;
 
+/// A run that is long enough goes on while its queues have fewer records than this in it: a row costs more than a record,
+const RECORDS_A_ROW: usize = 4;
+/// until it is so many times as long.
+const MOST_RUNS_AT_ONCE: u64 = 4;
 /// In place of a row's number.
 const NO_ROW: u32 = u32::MAX;
 
@@ -87,7 +91,11 @@ impl Gather {
     pub fn take_group(&mut self, header: &GroupHeader, crossed: bool) {
         self.building.note_group(header, crossed);
         let (start, end) = (self.building.start, header.end());
-        if end - start >= self.run_bytes || self.building.memory_bytes() >= self.memory_bytes {
+        let len = end - start;
+        let is_dense = self.building.has_records_a_row(RECORDS_A_ROW);
+        let is_long =
+            len >= self.run_bytes && (is_dense || len / MOST_RUNS_AT_ONCE >= self.run_bytes);
+        if is_long || self.building.memory_bytes() >= self.memory_bytes {
             let segment = &self.building.segment;
             let next = Building::new(segment.start, segment.len, end);
             self.end_run(next, false);

@@ -26,6 +26,8 @@ const KEY_PARTS: usize = 256;
 const KEYS_PER_SLICE: usize = 1000;
 /// The same for giving entries their places.
 const ENTRIES_PER_SLICE: usize = 16 << 10;
+/// The same for sorting rows.
+const ROWS_PER_SLICE: usize = 1 << 10;
 
 /// Why an index cannot be built.
 #[derive(Debug)]
@@ -166,6 +168,11 @@ impl Building {
         self.segment.end == self.start
     }
 
+    /// Whether rows have so many records in the mean.
+    pub fn has_records_a_row(&self, many: usize) -> bool {
+        self.entries.len() >= many * self.rows.len()
+    }
+
     /// Bytes of memory that it needs until it is written, about.
     pub fn memory_bytes(&self) -> usize {
         let entry = size_of::<Entry>() + 2 * size_of::<u32>();
@@ -242,18 +249,20 @@ impl Building {
         log_id: u64,
         id: IndexId,
     ) -> Result<Meta, SealError> {
-        let mut in_order: Vec<u32> = (0..self.rows.len() as u32).collect();
-        in_order.sort_by(|&a, &b| {
-            let (a, b) = (&self.rows[a as usize], &self.rows[b as usize]);
-            a.order().cmp(&b.order())
-        });
+        let in_order = in_order(io, &self.rows).await;
+        let mut rows = Vec::with_capacity(self.rows.len());
         let mut slot = 0;
         let mut next = vec![0; self.rows.len()];
-        for &at in &in_order {
-            let row = &mut self.rows[at as usize];
-            (row.slot, next[at as usize]) = (slot, slot);
-            slot += row.count;
+        for part in in_order.chunks(ROWS_PER_SLICE) {
+            for &at in part {
+                let mut row = self.rows[at as usize].clone();
+                (row.slot, next[at as usize]) = (slot, slot);
+                slot += row.count;
+                rows.push(row);
+            }
+            io.pause(0).await;
         }
+        self.rows = Vec::new();
         let mut by_slot = vec![0; self.entries.len()];
         for (number, &at) in self.row_of.iter().enumerate() {
             let place = &mut next[at as usize];
@@ -264,7 +273,6 @@ impl Building {
             }
         }
         self.row_of = Vec::new();
-        self.rows.sort_by_key(|row| row.slot);
         for part in &mut self.keys {
             part.sort_unstable();
             part.dedup();
@@ -280,7 +288,7 @@ impl Building {
             oldest_ms: self.oldest_ms,
             newest_ms: self.segment.newest_ms,
             layout: Layout::new(slot, keys),
-            rows: self.rows,
+            rows,
             chunks: self.segment.chunks,
         };
         let entries = by_slot
@@ -291,6 +299,39 @@ impl Building {
         give_name(io, id).await?;
         Ok(meta)
     }
+}
+
+/// The numbers of rows in the order that they are written in. There may be very many: they are sorted a part at a time, and
+/// sorted parts are merged, so that others get their turn.
+async fn in_order<I: Io>(io: &I, rows: &[Row]) -> Vec<u32> {
+    let order = |&number: &u32| rows[number as usize].order();
+    let mut numbers: Vec<u32> = (0..rows.len() as u32).collect();
+    for part in numbers.chunks_mut(ROWS_PER_SLICE) {
+        part.sort_by(|a, b| order(a).cmp(&order(b)));
+        io.pause(0).await;
+    }
+    let mut sorted = ROWS_PER_SLICE;
+    while sorted < numbers.len() {
+        let mut merged = Vec::with_capacity(numbers.len());
+        for pair in numbers.chunks(2 * sorted) {
+            let (mut a, mut b) = pair.split_at(sorted.min(pair.len()));
+            while let (Some(first), Some(second)) = (a.first(), b.first()) {
+                let from = match order(first) <= order(second) {
+                    true => &mut a,
+                    false => &mut b,
+                };
+                merged.extend(from.split_off_first());
+                if merged.len() % ROWS_PER_SLICE == 0 {
+                    io.pause(0).await;
+                }
+            }
+            merged.extend(a);
+            merged.extend(b);
+        }
+        numbers = merged;
+        sorted *= 2;
+    }
+    numbers
 }
 
 /// Gives an index that was built its name.
