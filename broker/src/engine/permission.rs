@@ -77,3 +77,57 @@ impl Engine {
         format!("the broker[{}] {what}", self.settings.store_host.ip())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::engine::Settings;
+    use crate::engine::turn::ReplyTo;
+    use crate::sim::test_host::{TestHost, settings, small_log};
+    use corelane_wire::frame::Serialization;
+
+    #[test]
+    fn topics_are_registered_with_what_the_broker_leaves_them() {
+        for (topic, broker, told) in [
+            (7, 6, 7),
+            (7, 7, 7),
+            (7, 4, 4),
+            (6, 2, 2),
+            (4, 2, 0),
+            (6, 0, 0),
+        ] {
+            assert_eq!(registered(topic, broker), told, "{topic} {broker}");
+        }
+    }
+
+    #[test]
+    fn another_permission_is_told_of_every_topic_and_no_other_key_is() {
+        let mut host = TestHost::start(1, settings(), small_log());
+        let to = ReplyTo {
+            connection: host.connect(),
+            opaque: 1,
+            serialization: Serialization::Json,
+            oneway: false,
+        };
+        let mut version = host.engine.topics().version();
+        for (broker_permission, lite_pull, told) in [
+            (4, true, Some(4)),
+            (4, false, None),
+            (0, true, Some(0)),
+            (6, true, Some(6)),
+        ] {
+            let settings = Settings {
+                broker_permission,
+                lite_pull,
+                ..settings()
+            };
+            host.turn(|engine, turn| engine.configured(turn, to, Ok(settings)));
+            let body = host.engine.register_body(Some(version));
+            let topics = body.topic_config_serialize_wrapper.topic_config_table;
+            let perm = topics.get("SELF_TEST_TOPIC").map(|topic| topic.perm);
+            assert_eq!(perm, told);
+            version = host.engine.topics().version();
+        }
+    }
+}
