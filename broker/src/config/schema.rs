@@ -211,6 +211,9 @@ schema! {
         auto_create_group: bool = true, Rule::Bool, AtOnce, "autoCreateSubscriptionGroup";
         /// Whether the topic for message traces, RMQ_SYS_TRACE_TOPIC, exists from the start.
         trace_topic: bool = false, Rule::Bool, AtRestart, "traceTopicEnable";
+        /// What the broker permits as a whole: 4 to read, 2 to write, 6 both. Clients find no queues of it for what is not
+        /// permitted; whoever still asks for messages is refused, and whoever still sends where its topic is in order.
+        broker_permission: u8 = 6, count(0, 7), AtOnce, "brokerPermission";
     }
     "Messages" {
         /// The largest body of a message.
@@ -232,12 +235,16 @@ schema! {
         transaction_timeout_ms: u64 = 6_000, ms(100, 3_600_000), AtOnce, "transactionTimeOut";
         /// How often a producer is asked before its half message is given up.
         transaction_check_max: u32 = 15, count(1, 10_000), AtOnce, "transactionCheckMax";
+        /// Whether half messages are refused. Those that are there already end as ever.
+        reject_transaction_message: bool = false, Rule::Bool, AtOnce, "rejectTransactionMessage";
     }
     "Consumers" {
         /// Whether a pull that finds nothing is held until a message comes.
         long_polling: bool = true, Rule::Bool, AtOnce, "longPollingEnable";
         /// The longest time that a pull is held, whatever its client asks for.
         long_polling_max_ms: u64 = 30_000, ms(1_000, 300_000), AtOnce;
+        /// Whether lite pull consumers may pull (LITE_PULL_MESSAGE, 361).
+        lite_pull_message_enable: bool = true, Rule::Bool, AtOnce, "litePullMessageEnable";
         /// The most bytes that one pull is answered with; at least one message is.
         max_pull_bytes: usize = 256 * KIB as usize, bytes(4 * KIB, 16 * MIB), AtOnce,
             "maxTransferBytesOnMessageInMemory";

@@ -31,6 +31,7 @@ mod hold;
 mod lock;
 pub mod name;
 pub mod offset;
+mod permission;
 mod pop;
 mod position;
 mod pull;
@@ -51,6 +52,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use corelane_wire::body::RegisterBrokerBody;
 use corelane_wire::code::{request, response};
 use corelane_wire::record::Host;
 use corelane_wire::{Frame, FrameError, FrameTemplate};
@@ -187,14 +189,20 @@ impl Engine {
     pub fn started(&mut self, log: &mut Log, now: Now) {
         self.pops.started(now);
         self.started_wall_ms = now.wall_ms;
-        self.topics.started(now.wall_ms);
+        self.topics.changed_all(now.wall_ms);
         self.stats.started(now.wall_ms);
         self.transactions_started(log, now);
     }
 
-    /// The topics, as a NameServer is told of them.
+    /// The topics.
     pub fn topics(&self) -> &Topics {
         &self.topics
+    }
+
+    /// What a NameServer is told that knows a version of the topics, or none.
+    pub fn register_body(&self, known: Option<u64>) -> RegisterBrokerBody {
+        self.topics
+            .register_body(known, self.settings.broker_permission)
     }
 
     /// What was counted.

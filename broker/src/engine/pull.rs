@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use corelane_wire::ExtHeader;
-use corelane_wire::code::{forbidden, perm, pull_flag, response};
+use corelane_wire::code::{forbidden, perm, pull_flag, request, response};
 use corelane_wire::header::pull::PullMessageRequest;
 use corelane_wire::record::Record;
 
@@ -41,6 +41,13 @@ impl PullFilter {
     }
 }
 
+/// The system flags of what is pulled: its client writes them into each message.
+#[derive(Clone, Copy)]
+struct Flags {
+    topic: i32,
+    group: i32,
+}
+
 /// What a pull found.
 struct Found {
     /// Status of the protocol.
@@ -64,6 +71,7 @@ impl Engine {
         may_hold: bool,
     ) -> Result<(), Refusal> {
         let header = PullMessageRequest::decode(&req.frame.ext)?;
+        self.check_broker_pulls(req.frame.code == request::LITE_PULL_MESSAGE)?;
         let (group, topic) = (header.consumer_group.to_str(), header.topic.to_str());
         if self.ensure_group(turn, &group)?.is_none() {
             return Err(Refusal::new(
@@ -79,6 +87,7 @@ impl Engine {
             ));
         }
         let broadcast = config.is_none_or(|config| config.consume_broadcast_enable);
+        let group_flag = config.map_or(0, |config| config.group_sys_flag);
         let Some(known) = self.topics.get_mut(&topic) else {
             return Err(no_topic(&topic));
         };
@@ -98,6 +107,10 @@ impl Engine {
             ));
         }
         let queue = known.queue(turn.log, header.queue_id);
+        let flags = Flags {
+            topic: known.config.topic_sys_flag,
+            group: group_flag,
+        };
         let filter = self.pull_filter(&header, &group, &topic, broadcast)?;
         if let Some(next) = self.take_reset(turn, &group, &topic, header.queue_id)? {
             let (min, max) = (turn.log.min_offset(queue), turn.log.max_offset(queue));
@@ -110,7 +123,7 @@ impl Engine {
                 messages: 0,
                 bytes: 0,
             };
-            self.answer_pull(turn, req, &found);
+            self.answer_pull(turn, req, flags, &found);
             return Ok(());
         }
         let room = self.offsets.count() < self.settings.max_offsets;
@@ -197,11 +210,11 @@ impl Engine {
         } else {
             self.stats.missed(turn.now.wall_ms);
         }
-        self.answer_pull(turn, req, &found);
+        self.answer_pull(turn, req, flags, &found);
         Ok(())
     }
 
-    fn answer_pull(&mut self, turn: &mut Turn<'_>, req: &Request<'_>, found: &Found) {
+    fn answer_pull(&mut self, turn: &mut Turn<'_>, req: &Request<'_>, flags: Flags, found: &Found) {
         if !req.to.oneway {
             let mut fields = req.to.write(
                 turn.out.buffer(req.to.connection),
@@ -212,6 +225,8 @@ impl Engine {
             fields.int_field("nextBeginOffset", found.next);
             fields.int_field("minOffset", found.min);
             fields.int_field("maxOffset", found.max);
+            fields.int_field("topicSysFlag", flags.topic.into());
+            fields.int_field("groupSysFlag", flags.group.into());
             fields.finish(found.bytes);
             for part in self.parts.drain(..) {
                 turn.out.shared(req.to.connection, part);

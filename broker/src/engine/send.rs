@@ -180,6 +180,9 @@ impl Engine {
         let is_retry = target.dead || header.reconsume_times.is_some_and(|times| times > 0);
         let is_half =
             !is_retry && transaction.is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        if is_half {
+            self.check_broker_takes_halves()?;
+        }
         // A transaction knows no delay.
         let due = if target.dead || is_half {
             Due::Now
@@ -331,6 +334,7 @@ impl Engine {
         header: &SendMessageRequest<'h>,
     ) -> Result<Target<'h>, Refusal> {
         let mut topic = header.topic.to_str();
+        self.check_broker_takes(&topic)?;
         let mut queue_id = header.queue_id;
         let mut dead = false;
         let known = self.topics.get(&topic).is_some();

@@ -44,6 +44,7 @@ impl Engine {
                 format!("subscription group not exist, {group}"),
             ));
         };
+        self.check_broker_writable()?;
         if config.retry_queue_nums <= 0 {
             turn.answer_ok(req.to);
             return Ok(());

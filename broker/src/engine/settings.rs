@@ -21,6 +21,12 @@ pub struct Settings {
     pub auto_create_group: bool,
     /// Whether `RMQ_SYS_TRACE_TOPIC` exists from the start.
     pub trace_topic: bool,
+    /// What the broker permits as a whole (`code::perm`).
+    pub broker_permission: i32,
+    /// Whether lite pulls are served.
+    pub lite_pull: bool,
+    /// Whether half messages are refused.
+    pub reject_transactions: bool,
     /// Whether messages are filtered by SQL92 expressions.
     pub property_filter: bool,
     /// Whether a pull that finds nothing waits.

@@ -12,8 +12,8 @@ use corelane_wire::body::{
 };
 use corelane_wire::code::perm;
 
-use super::name;
 use super::settings::Settings;
+use super::{name, permission};
 use crate::log::{Log, QueueRef};
 
 /// One topic.
@@ -215,21 +215,21 @@ impl Topics {
         }
     }
 
-    /// Sets the moment that the version counts from: a start is a change, of everything.
-    pub fn started(&mut self, wall_ms: i64) {
+    /// A change of everything that NameServers are told: a start, or another permission of the broker.
+    pub fn changed_all(&mut self, wall_ms: i64) {
         self.version += 1;
         self.changed_wall_ms = wall_ms;
         self.changes.clear();
     }
 
-    /// What a NameServer is told: the version and all topics, or those that changed since a version that it knows. A
-    /// NameServer keeps what it is not told of, and so those that are gone are left out either way.
-    pub fn register_body(&self, known: Option<u64>) -> RegisterBrokerBody {
+    /// What a NameServer is told by a broker of that permission: the version and all topics, or those that changed since a
+    /// version that it knows. A NameServer keeps what it is not told of, and so those that are gone are left out either way.
+    pub fn register_body(&self, known: Option<u64>, permission: i32) -> RegisterBrokerBody {
         let oldest = self
             .changes
             .front()
             .map_or(self.version, |(version, _)| version - 1);
-        let wrapper = match known.filter(|known| *known >= oldest) {
+        let mut wrapper = match known.filter(|known| *known >= oldest) {
             None => self.wrapper(),
             Some(known) => {
                 let new = self.changes.iter().rev();
@@ -240,6 +240,9 @@ impl Topics {
                 self.wrapper_of(names.into_iter().filter_map(|name| self.by_name.get(name)))
             }
         };
+        for topic in wrapper.topic_config_table.values_mut() {
+            topic.perm = permission::registered(topic.perm, permission);
+        }
         RegisterBrokerBody {
             topic_config_serialize_wrapper: wrapper,
             ..RegisterBrokerBody::default()
@@ -284,7 +287,7 @@ mod tests {
     }
 
     fn told(topics: &Topics, known: Option<u64>) -> Vec<String> {
-        let body = topics.register_body(known);
+        let body = topics.register_body(known, 6);
         let mut names: Vec<_> = body
             .topic_config_serialize_wrapper
             .topic_config_table
@@ -298,7 +301,7 @@ mod tests {
     fn a_nameserver_is_told_what_it_does_not_know() {
         let mut topics = topics();
         topics.put(config("before", 1, 6), 1);
-        topics.started(2);
+        topics.changed_all(2);
         let start = topics.version();
         assert_eq!(told(&topics, Some(start)), [""; 0]);
         topics.put(config("a", 1, 6), 3);

@@ -613,9 +613,11 @@ impl Host {
 
     /// Tells the tasks that register what they ask, and the engine what they learned.
     fn register(&mut self) {
-        let topics = self.broker.engine.topics();
-        self.registrar
-            .answer(|known| (topics.version(), topics.register_body(known).to_json()));
+        let engine = &self.broker.engine;
+        self.registrar.answer(|known| {
+            let version = engine.topics().version();
+            (version, engine.register_body(known).to_json())
+        });
         if let Some(table) = self.registrar.take_in_order() {
             self.broker.turn(&mut self.net, |engine, turn| {
                 engine.take_order(turn, &table.table)

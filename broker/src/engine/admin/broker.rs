@@ -208,7 +208,12 @@ impl Engine {
     ) {
         match outcome {
             Ok(settings) => {
-                if self.topics.allow_auto_creation(&settings, turn.now.wall_ms) {
+                let mut changed = self.topics.allow_auto_creation(&settings, turn.now.wall_ms);
+                if settings.broker_permission != self.settings.broker_permission {
+                    self.topics.changed_all(turn.now.wall_ms);
+                    changed = true;
+                }
+                if changed {
                     turn.out.effect(Effect::Register {
                         version: self.topics.version(),
                     });

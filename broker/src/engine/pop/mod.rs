@@ -130,6 +130,7 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let header = PopMessageRequest::decode(&req.frame.ext)?;
         let (group, topic) = (header.consumer_group.to_str(), header.topic.to_str());
+        self.check_broker_pops("pop")?;
         check_pop(&header)?;
         let queues = self.check_popped(turn, &group, &topic, header.queue_id)?;
         let filter = self.pop_filter(header.exp_type, header.exp)?;

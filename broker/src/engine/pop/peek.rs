@@ -17,6 +17,7 @@ impl Engine {
         req: &Request<'_>,
     ) -> Result<(), Refusal> {
         let header = PeekMessageRequest::decode(&req.frame.ext)?;
+        self.check_broker_pops("peeking")?;
         let (group, topic) = (header.consumer_group.to_str(), header.topic.to_str());
         let queues = self.check_popped(turn, &group, &topic, header.queue_id)?;
         self.pops.round = self.pops.round.wrapping_add(1);

@@ -333,6 +333,7 @@ impl Engine {
         wait: Wait,
     ) -> Result<(), Refusal> {
         let header = NotificationRequest::decode(&req.frame.ext)?;
+        self.check_broker_pops("peeking")?;
         let (group, topic) = (header.consumer_group.to_str(), header.topic.to_str());
         let queues = self.check_popped(turn, &group, &topic, header.queue_id)?;
         let filter = self.pop_filter(header.exp_type, header.exp)?;
@@ -444,6 +445,7 @@ impl Engine {
         req: &Request<'_>,
     ) -> Result<(), Refusal> {
         let header = PollingInfoRequest::decode(&req.frame.ext)?;
+        self.check_broker_pops("peeking")?;
         let (group, topic) = (header.consumer_group.to_str(), header.topic.to_str());
         self.check_popped(turn, &group, &topic, header.queue_id)?;
         let waiting = self.pops.waiting.point(&group, &topic);
