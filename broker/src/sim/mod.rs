@@ -18,6 +18,9 @@ mod features;
 mod gap_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
+mod index_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod log_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
