@@ -586,7 +586,7 @@ pub struct DumpArgs {
     #[arg(long)]
     pub groups: bool,
 
-    /// Also what the index of each segment says of queues
+    /// Also what the indexes of each segment say of queues
     #[arg(long)]
     pub index: bool,
 

@@ -27,8 +27,8 @@ pub(super) struct Gather {
     building: Building,
     /// The row of each queue in it.
     row_of: Vec<u32>,
-    /// Of runs that have ended, oldest first, and whether one is of a whole segment.
-    finished: VecDeque<(Building, bool)>,
+    /// Of runs that have ended, oldest first.
+    finished: VecDeque<(IndexId, Building)>,
 }
 
 impl Gather {
@@ -104,9 +104,11 @@ impl Gather {
 
     fn end_run(&mut self, next: Building, ends_segment: bool) {
         let ended = std::mem::replace(&mut self.building, next);
-        let is_whole = ends_segment && ended.start == ended.segment.start;
-        if !ended.is_empty() || is_whole {
-            self.finished.push_back((ended, is_whole));
+        if ends_segment && ended.start == ended.segment.start {
+            self.finished
+                .push_back((IndexId::whole(ended.start), ended));
+        } else if !ended.is_empty() {
+            self.finished.push_back((IndexId::run(ended.start), ended));
         }
         self.row_of.clear();
     }
@@ -130,19 +132,15 @@ impl Gather {
     pub fn finished(&mut self, oldest: Position, durable: Position) -> Option<(Run, Building)> {
         while self
             .finished
-            .pop_front_if(|(building, _)| building.start < oldest)
+            .pop_front_if(|(id, _)| id.start() < oldest)
             .is_some()
         {}
-        let (building, is_whole) = self
+        let (id, building) = self
             .finished
-            .pop_front_if(|(building, _)| building.segment.end <= durable)?;
+            .pop_front_if(|(_, building)| building.segment.end <= durable)?;
         let segment = &building.segment;
         let run = Run {
-            id: if is_whole {
-                IndexId::whole(building.start)
-            } else {
-                IndexId::run(building.start)
-            },
+            id,
             segment: segment.start,
             len: segment.len,
             end: segment.end,

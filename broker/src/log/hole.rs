@@ -8,7 +8,7 @@
 //! may have any later offset than the one before it.
 
 use super::checkpoint::Checkpoint;
-use super::segment::{IndexId, SegmentId};
+use super::segment::IndexId;
 use super::walk::LogFiles;
 use super::{Io, OpenError, Position};
 use std::ops::Range;
@@ -117,7 +117,7 @@ pub(super) async fn where_damage_begins<I: Io>(
     let OpenError::Damaged {
         position,
         offset: 0,
-        what,
+        ref what,
         ..
     } = error
     else {
@@ -128,17 +128,16 @@ pub(super) async fn where_damage_begins<I: Io>(
         .segments
         .retain(|(segment, len)| (segment.0..=segment.0 + len).contains(&position));
     let segments = files.walk_all(io).await?;
-    let damage = files.judge(&segments).damage.into_iter();
-    let mut holding = damage
-        .filter(|found| found.position <= position && found.to.is_some_and(|to| position < to));
-    let before = holding.next();
-    Ok(OpenError::Damaged {
-        position: before.as_ref().map_or(position, |found| found.position),
-        file: before.as_ref().map_or_else(
-            || SegmentId(position).file_name(),
-            |found| found.file.clone(),
-        ),
-        offset: before.as_ref().map_or(0, |found| found.offset),
-        what,
+    let mut damage = files.judge(&segments).damage.into_iter();
+    let holding =
+        damage.find(|found| found.position <= position && found.to.is_some_and(|to| position < to));
+    Ok(match holding {
+        Some(found) => OpenError::Damaged {
+            position: found.position,
+            file: found.file,
+            offset: found.offset,
+            what: what.clone(),
+        },
+        None => error,
     })
 }

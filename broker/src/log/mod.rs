@@ -11,7 +11,7 @@
 //! That nobody else has the directory open is for the host to see to. Group writes must be durable when they are reported.
 //!
 //! The way of a record: `append` (position and offset, into `tail`'s buffer) -> `flush` (group, checksum, window, durable)
-//! -> `queue` (visible) -> `read`, `lookup`, `keys`; in the background `gather`, `job`, `seal`, `retire`; at start `recovery`.
+//! -> `queue` (visible) -> `read`, `lookup`, `keys`; in the background `gather`, `job`, `seal`, `merge`, `retire`; at start `recovery`, `load`.
 //!
 //! Memory: tail buffers, the larger of `tail_cache_bytes` and `max_unflushed_bytes`, and two buffers; `read_cache_bytes`; 24
 //! bytes for each record of groups that are in no index yet; 28 more for each and 8 for each of its keys, up to

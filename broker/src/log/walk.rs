@@ -30,7 +30,7 @@ pub struct LogFiles {
     pub retired: Position,
     /// Segments with their lengths, oldest first.
     pub segments: Vec<(SegmentId, u64)>,
-    /// Indexes beside them, oldest first.
+    /// Indexes of them, oldest first.
     pub indexes: Vec<IndexId>,
     /// Damage that the log was told to go on without.
     pub holes: Vec<Hole>,
@@ -139,6 +139,8 @@ impl LogFiles {
         found
             .segments
             .retain(|(segment, len)| segment.0 + len > found.retired);
+        let oldest = found.segments.first().map_or(0, |(segment, _)| segment.0);
+        found.indexes.retain(|index| index.start() >= oldest);
         Ok(found)
     }
 

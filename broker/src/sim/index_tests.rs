@@ -136,6 +136,28 @@ fn what_runs_are_merged_to_is_the_index_of_the_segment() {
 }
 
 #[test]
+fn a_run_without_an_index_is_named_and_built_at_the_next_start() {
+    let disk = SimDisk::new(1);
+    drop(filled(&disk, indexes_of_runs()));
+    let before = indexes(&disk);
+    let (gone, _) = before.iter().nth(before.len() / 2).unwrap();
+    assert!(gone.ends_with(".run"));
+    disk.vanish(gone);
+    let missing = block_on(&disk, verify(&disk.io())).unwrap().unwrap();
+    assert_eq!(&missing.unsound_indexes, std::slice::from_ref(gone));
+    disk.crash();
+    let opened = LogHost::open(&disk, indexes_of_runs(), &mut NoState).unwrap();
+    let (mut host, report) = opened.unwrap();
+    assert_eq!(report.rebuilt, 1);
+    host.settle(0).unwrap();
+    // It is of all that is left of the segment: the runs behind it mean nothing any more.
+    let sound = block_on(&disk, verify(&disk.io())).unwrap().unwrap();
+    assert_eq!(sound.unsound_indexes, Vec::<String>::new());
+    let queue = host.log.find_queue("t", 0).unwrap();
+    assert_eq!(host.log.max_offset(queue), 300);
+}
+
+#[test]
 fn a_start_reads_nothing_that_is_in_an_index_and_the_checkpoint() {
     let disk = SimDisk::new(1);
     let host = filled(&disk, indexes_of_runs());
