@@ -307,6 +307,26 @@ pub fn send_fields<'a>(topic: &'a str, queue: &'a str) -> [(&'a str, &'a str); 1
     ]
 }
 
+/// The fields of a pull from a topic's first queue that takes everything and does not wait.
+pub fn pull_fields<'a>(
+    group: &'a str,
+    topic: &'a str,
+    offset: &'a str,
+) -> [(&'a str, &'a str); 10] {
+    [
+        ("consumerGroup", group),
+        ("topic", topic),
+        ("queueId", "0"),
+        ("queueOffset", offset),
+        ("maxMsgNums", "32"),
+        ("sysFlag", "4"),
+        ("commitOffset", "0"),
+        ("suspendTimeoutMillis", "0"),
+        ("subscription", "*"),
+        ("subVersion", "1"),
+    ]
+}
+
 /// A NameServer that says yes to everything and remembers what it was asked.
 #[derive(Debug)]
 pub struct YesNameServer {

@@ -97,18 +97,7 @@ impl RawQueue {
     /// Pulls at an offset.
     pub fn pull(&mut self, offset: i64) -> Response {
         let (topic, offset) = (self.topic.clone(), offset.to_string());
-        let fields = [
-            ("consumerGroup", "DEFAULT_CONSUMER"),
-            ("topic", topic.as_str()),
-            ("queueId", "0"),
-            ("queueOffset", &offset),
-            ("maxMsgNums", "32"),
-            ("sysFlag", "4"),
-            ("commitOffset", "0"),
-            ("suspendTimeoutMillis", "0"),
-            ("subscription", "*"),
-            ("subVersion", "1"),
-        ];
+        let fields = raw::pull_fields("DEFAULT_CONSUMER", &topic, &offset);
         self.ask(code::PULL, &fields)
     }
 

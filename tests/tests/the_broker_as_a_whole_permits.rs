@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use corelane_tests::raw::{self, Connection, Response, code};
+use corelane_tests::raw::{self, Connection, Response, code, pull_fields};
 use corelane_tests::{
     Client, Cluster, Consumer, From, Language, Message, Mode, Options, eventually,
 };
@@ -108,21 +108,6 @@ fn send<'a>(topic: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a st
     fields.into_iter().collect()
 }
 
-fn pull<'a>(group: &'a str, topic: &'a str, offset: &'a str) -> Vec<(&'a str, &'a str)> {
-    vec![
-        ("consumerGroup", group),
-        ("topic", topic),
-        ("queueId", "0"),
-        ("queueOffset", offset),
-        ("maxMsgNums", "32"),
-        ("sysFlag", "4"),
-        ("commitOffset", "0"),
-        ("suspendTimeoutMillis", "0"),
-        ("subscription", "*"),
-        ("subVersion", "1"),
-    ]
-}
-
 const POPPED: [(&str, &str); 11] = [
     ("consumerGroup", "poppers"),
     ("topic", "plain"),
@@ -207,8 +192,8 @@ fn a_broker_refuses_what_it_does_not_permit_as_a_whole() {
     broker.takes(code::SEND, &send("plain", &[]), b"body");
     broker.takes(code::SEND, &send("plain", &batch), &in_batch);
     broker.takes(code::SEND, &send("made-by-a-send", &[]), b"body");
-    broker.takes(code::PULL, &pull("pullers", "plain", "0"), b"");
-    broker.takes(code::PULL, &pull("pullers", "ordered", "0"), b"");
+    broker.takes(code::PULL, &pull_fields("pullers", "plain", "0"), b"");
+    broker.takes(code::PULL, &pull_fields("pullers", "ordered", "0"), b"");
     broker.takes(POP, &POPPED, b"");
 
     // Nothing may be read.
@@ -217,11 +202,11 @@ fn a_broker_refuses_what_it_does_not_permit_as_a_whole() {
         let pulls = ("pulling message is forbidden".to_owned(), "1".to_owned());
         for code in [code::PULL, LITE_PULL] {
             assert_eq!(
-                broker.refuses(code, &pull("pullers", "plain", "0"), b""),
+                broker.refuses(code, &pull_fields("pullers", "plain", "0"), b""),
                 pulls
             );
             assert_eq!(
-                broker.refuses(code, &pull("pullers", "none", "0"), b""),
+                broker.refuses(code, &pull_fields("pullers", "none", "0"), b""),
                 pulls
             );
         }
@@ -263,7 +248,7 @@ fn a_broker_refuses_what_it_does_not_permit_as_a_whole() {
     broker.permit("6");
     broker.takes(code::SEND, &send("ordered", &[]), b"body");
     broker.takes(SEND_BACK, &back, b"");
-    broker.takes(code::PULL, &pull("pullers", "plain", "0"), b"");
+    broker.takes(code::PULL, &pull_fields("pullers", "plain", "0"), b"");
     broker.takes(POP, &POPPED, b"");
 
     // Lite pulls and no others.
@@ -273,12 +258,12 @@ fn a_broker_refuses_what_it_does_not_permit_as_a_whole() {
         "1".to_owned(),
     );
     assert_eq!(
-        broker.refuses(LITE_PULL, &pull("pullers", "plain", "0"), b""),
+        broker.refuses(LITE_PULL, &pull_fields("pullers", "plain", "0"), b""),
         lite
     );
-    broker.takes(code::PULL, &pull("pullers", "plain", "0"), b"");
+    broker.takes(code::PULL, &pull_fields("pullers", "plain", "0"), b"");
     broker.set("litePullMessageEnable", "true");
-    broker.takes(LITE_PULL, &pull("pullers", "plain", "0"), b"");
+    broker.takes(LITE_PULL, &pull_fields("pullers", "plain", "0"), b"");
 }
 
 #[test]
@@ -346,7 +331,7 @@ fn pulls_are_told_the_flags_of_topic_and_group() {
         ("plain-group", "plain", "0", 0, ["0", "0"]),
     ] {
         for request in [code::PULL, LITE_PULL] {
-            let answer = broker.ask(request, &pull(group, topic, offset), b"");
+            let answer = broker.ask(request, &pull_fields(group, topic, offset), b"");
             let told = ["topicSysFlag", "groupSysFlag"].map(|name| answer.ext[name].as_str());
             assert_eq!((answer.code, told), (code, flags), "{answer:?}");
         }
