@@ -2,6 +2,7 @@
 //!
 //! One job of a kind runs at a time. What runs out of space is tried again later; what fails otherwise stops the log.
 
+use super::births::Births;
 use super::checkpoint::Checkpoint;
 use super::hole::{Hole, kept};
 use super::index::Meta;
@@ -73,6 +74,7 @@ enum Work {
         log_id: u64,
         run: Run,
         holes: Vec<Hole>,
+        births: Births,
     },
     /// From what was gathered.
     Index {
@@ -85,6 +87,7 @@ enum Work {
         log_id: u64,
         segment: Position,
         indexes: Vec<Index>,
+        births: Births,
     },
     Remove(Vec<String>),
     Space,
@@ -140,8 +143,13 @@ impl Job {
                 position: checkpoint.position,
                 result: checkpoint.write(io).await,
             },
-            Work::Seal { log_id, run, holes } => {
-                let sealed = seal(io, log_id, run, &holes, SEAL_WAIT_MS).await;
+            Work::Seal {
+                log_id,
+                run,
+                holes,
+                births,
+            } => {
+                let sealed = seal(io, log_id, run, &holes, &births, SEAL_WAIT_MS).await;
                 Done::Seal(sealed.map(Box::new))
             }
             Work::Index {
@@ -156,8 +164,9 @@ impl Job {
                 log_id,
                 segment,
                 indexes,
+                births,
             } => {
-                let merged = merge(io, log_id, segment, &indexes).await;
+                let merged = merge(io, log_id, segment, &indexes, &births).await;
                 Done::Seal(merged.map(Box::new))
             }
             Work::Remove(names) => Done::Remove(remove(io, &names).await),
@@ -376,15 +385,11 @@ impl Log {
         let log_id = self.log_id;
         while let Some(id) = self.work.unsound.pop_first() {
             if let Some(run) = self.run_of(id) {
-                self.work.sealing = Some(Sealing::Again(run));
-                let holes = self.holes.clone();
-                return Some(Work::Seal { log_id, run, holes });
+                return Some(self.seal(run, Sealing::Again(run)));
             }
         }
         if let Some(run) = self.work.unwritten.take() {
-            self.work.sealing = Some(Sealing::First(run));
-            let holes = self.holes.clone();
-            return Some(Work::Seal { log_id, run, holes });
+            return Some(self.seal(run, Sealing::First(run)));
         }
         let oldest = self.segments.oldest_start();
         if let Some((run, building)) = self.gather.finished(oldest, self.durable) {
@@ -407,7 +412,18 @@ impl Log {
             log_id,
             segment: many.start,
             indexes: many.indexes.clone(),
+            births: self.queues.births(many.start..many.limit()),
         })
+    }
+
+    fn seal(&mut self, run: Run, sealing: Sealing) -> Work {
+        self.work.sealing = Some(sealing);
+        Work::Seal {
+            log_id: self.log_id,
+            run,
+            holes: self.holes.clone(),
+            births: self.queues.births(run.segment..run.segment + run.len),
+        }
     }
 
     /// The groups that an index is of, unless it is gone.

@@ -77,7 +77,8 @@ impl<I: Io> Recovery<'_, I> {
             end,
         };
         let (log_id, holes) = (self.log.log_id, &self.log.holes);
-        let built = seal(self.io, log_id, run, holes, 0).await;
+        let births = self.log.queues.births(segment.start..segment.limit());
+        let built = seal(self.io, log_id, run, holes, &births, 0).await;
         let meta = built.map_err(|error| match error {
             SealError::Io(error) => OpenError::Io(error),
             SealError::Damaged(position) => self.damaged(

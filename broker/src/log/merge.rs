@@ -4,6 +4,7 @@
 //! All of them are read from their beginning to their end at once. Memory while it runs: 56 bytes a row of the result, 8
 //! bytes for each row that it is made of, and a window for each index.
 
+use super::births::Births;
 use super::index::{EncodedEntry, EncodedKey, Layout, Meta, Row};
 use super::pages::{IndexReader, IndexWriter};
 use super::seal::{SEAL_NAME, SealError, give_name};
@@ -18,12 +19,13 @@ const READ_PAGES: u32 = 32;
 const ROWS_PER_SLICE: usize = 1000;
 const ITEMS_PER_SLICE: usize = 8000;
 
-/// Writes the index of the whole segment from `indexes`, which cover it without a gap.
+/// Writes the index of the whole segment from `indexes`, which cover it without a gap; `births` are those within the segment.
 pub(super) async fn merge<I: Io>(
     io: &I,
     log_id: u64,
     segment: Position,
     indexes: &[Index],
+    births: &Births,
 ) -> Result<Meta, SealError> {
     let mut readers = Vec::with_capacity(indexes.len());
     for index in indexes {
@@ -35,7 +37,7 @@ pub(super) async fn merge<I: Io>(
         readers,
         shares: Vec::new(),
     };
-    let mut meta = merging.meta(segment).await?;
+    let mut meta = merging.meta(segment, births).await?;
     let mut writer = IndexWriter::begin(io, log_id, SEAL_NAME, &mut meta).await?;
     merging.entries(&mut writer).await?;
     merging.keys(&mut writer).await?;
@@ -57,7 +59,7 @@ impl<I: Io> Merging<'_, I> {
     }
 
     /// Everything of the result but entries and keys.
-    async fn meta(&mut self, segment: Position) -> Result<Meta, SealError> {
+    async fn meta(&mut self, segment: Position, births: &Births) -> Result<Meta, SealError> {
         let mut rows: Vec<Row> = Vec::new();
         let mut heads = Vec::with_capacity(self.readers.len());
         for at in 0..self.readers.len() {
@@ -75,7 +77,11 @@ impl<I: Io> Merging<'_, I> {
             self.shares.push((at as u32, row.count));
             slot += row.count;
             match rows.last_mut() {
-                Some(last) if last.is_continued_by(&row) => last.count += row.count,
+                Some(last)
+                    if last.is_continued_by(&row) && !births.are_between(last, row.position) =>
+                {
+                    last.count += row.count;
+                }
                 last => {
                     if let Some(last) = last.filter(|last| last.topic == row.topic) {
                         row.topic = last.topic.clone();

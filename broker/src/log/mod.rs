@@ -25,6 +25,7 @@
 
 mod alone;
 mod append;
+mod births;
 mod buffer;
 mod checkpoint;
 mod cold;

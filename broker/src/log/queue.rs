@@ -8,12 +8,14 @@
 //! is a range of offsets that have no record: where a queue was made to begin anew (`KIND_QUEUE_AT`), or where damage took
 //! records away. Between parts, and between the last of them and `base`, a gap needs no note; `base` lies in none.
 
+use super::births::Births;
 use super::buffer::prefetch;
 use super::index::Row;
 use super::segment::IndexId;
 use super::stored::waits;
 use super::{Entry, Position, QueueRef};
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::rc::Rc;
 
 /// Entries of one queue in one index file.
@@ -331,6 +333,20 @@ impl Queues {
             .binary_search_by_key(&queue_id, |&(id, _)| id)
             .ok()
             .map(|at| queues[at].1)
+    }
+
+    /// Of the queues, those born within a range.
+    pub fn births(&self, range: Range<Position>) -> Births {
+        let mut births = Births::default();
+        for (topic, queues) in &self.topics {
+            for &(queue_id, queue) in queues {
+                let born = self.get(queue).born;
+                if range.contains(&born) {
+                    births.push(topic, queue_id, born);
+                }
+            }
+        }
+        births
     }
 
     /// The queues of an index's rows. Both are in the order of topics and queue ids, so one look-up finds many.

@@ -4,6 +4,7 @@
 //! Memory while it runs: 28 bytes a record, 8 bytes a key, 4 more a record at the end, one window where it is read back;
 //! all of it in few large pieces, which the system gets back at the end.
 
+use super::births::Births;
 use super::group::{GroupHeader, records};
 use super::hole::{Hole, hole_at};
 use super::index::{Layout, Meta, Row, TopicHash};
@@ -56,13 +57,14 @@ pub(super) struct Run {
     pub end: Position,
 }
 
-/// Reads groups and writes their index. What lies in `holes` is passed over. Between slices of the core's time it waits for
-/// `pause_ms`.
+/// Reads groups and writes their index. What lies in `holes` is passed over, `births` are those within the segment. Between
+/// slices of the core's time it waits for `pause_ms`.
 pub(super) async fn seal<I: Io>(
     io: &I,
     log_id: u64,
     run: Run,
     holes: &[Hole],
+    births: &Births,
     pause_ms: u64,
 ) -> Result<Meta, SealError> {
     let Run {
@@ -70,6 +72,7 @@ pub(super) async fn seal<I: Io>(
     } = run;
     let mut reader = SegmentReader::open(io, segment, len, WINDOW_BYTES, 1).await?;
     let mut building = Building::new(segment, len, run.id.start());
+    building.births = births.clone();
     let (mut window, mut crossed) = (0, false);
     while building.segment.end < end {
         let at = building.segment.end;
@@ -113,6 +116,8 @@ pub(super) struct Building {
     row_of: Vec<u32>,
     keys: Vec<Vec<(u32, u32)>>,
     keys_taken: usize,
+    /// Where rows end although their queues' offsets go on, if it is not known which row a record belongs to.
+    births: Births,
 }
 
 impl Building {
@@ -132,6 +137,7 @@ impl Building {
             row_of: Vec::new(),
             keys: vec![Vec::new(); KEY_PARTS],
             keys_taken: 0,
+            births: Births::default(),
         }
     }
 
@@ -185,7 +191,9 @@ impl Building {
         let (topic, queue_id, first) = (record.topic(), record.queue_id(), record.queue_offset());
         let known = self.places.get(topic).and_then(|queues| {
             let at = *queues.get(&queue_id)?;
-            self.goes_on(at, first).then_some(at)
+            let row = &self.rows[at as usize];
+            let goes_on = self.goes_on(at, first) && !self.births.are_between(row, entry.position);
+            goes_on.then_some(at)
         });
         let at = known.unwrap_or_else(|| {
             let topic = match self.places.get_key_value(topic) {
