@@ -103,6 +103,9 @@ class Raw(Protocol):
                          "write": "answers after one O_DIRECT, O_DSYNC write of all requests of a turn"}[mode]
         super().__init__(options)
 
+    def can(self, workload):
+        return workload.command == "send"
+
     def start(self):
         self.fresh()
         self.launch([*self.options.bench, "raw", "--mode", self.mode, "--port", self.port, "--dir", self.dir,
