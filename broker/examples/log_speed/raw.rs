@@ -17,7 +17,12 @@ pub struct Buffer {
 
 impl Buffer {
     pub fn new(len: usize) -> Self {
-        let mut memory = ReadBuffers::new(len).take(len);
+        Self::cut(&mut ReadBuffers::new(len), len)
+    }
+
+    /// Together with others.
+    fn cut(from: &mut ReadBuffers, len: usize) -> Self {
+        let mut memory = from.take(len);
         memory.fill(1);
         Self { memory, len }
     }
@@ -51,27 +56,30 @@ pub struct Raw {
 
 impl Raw {
     pub fn open(path: &Path, durable: bool, slots: usize, slot_bytes: usize) -> Self {
-        let durable = if durable { libc::O_DSYNC } else { 0 };
-        let mut options = File::options();
-        options.read(true).write(true);
-        let file = options
-            .custom_flags(libc::O_DIRECT | durable)
-            .open(path)
-            .unwrap();
+        let file = open(path, if durable { libc::O_DSYNC } else { 0 });
         let uring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .build(64)
             .unwrap();
         let len = file.metadata().unwrap().len();
+        let mut memory = ReadBuffers::new(slots * slot_bytes);
+        let buffers = (0..slots).map(|_| Buffer::cut(&mut memory, slot_bytes));
         Self {
             file,
             uring,
-            buffers: (0..slots).map(|_| Buffer::new(slot_bytes)).collect(),
+            buffers: buffers.collect(),
             busy: vec![false; slots],
             len,
             at: 0,
         }
+    }
+
+    /// Goes on with another file.
+    fn turn_to(&mut self, path: &Path) {
+        self.settle();
+        self.file = open(path, 0);
+        (self.len, self.at) = (self.file.metadata().unwrap().len(), 0);
     }
 
     /// Where the next `bytes` bytes go; from the beginning again at the end of the file.
@@ -153,24 +161,38 @@ impl Raw {
     }
 }
 
-/// Bytes a second of reading files from their beginning to their end, `slot_bytes` at once, `slots` in flight.
-pub fn read_speed(paths: &[std::path::PathBuf], slots: usize, slot_bytes: usize) -> f64 {
+fn open(path: &Path, flags: i32) -> File {
+    let mut options = File::options();
+    options.read(true).write(true);
+    options
+        .custom_flags(libc::O_DIRECT | flags)
+        .open(path)
+        .unwrap()
+}
+
+/// Bytes a second of reading files from their beginning to their end, `bytes_at_once`, so many times `in_flight`, into
+/// `memory_bytes` of buffers, one after the other.
+pub fn read_speed(
+    paths: &[std::path::PathBuf],
+    (in_flight, bytes_at_once): (usize, usize),
+    memory_bytes: usize,
+) -> f64 {
+    let slots = in_flight.max(memory_bytes / bytes_at_once);
+    let mut raw = Raw::open(&paths[0], false, slots, bytes_at_once);
     let began = Instant::now();
-    let mut bytes = 0;
+    let (mut bytes, mut slot) = (0, 0);
     for path in paths {
-        let mut raw = Raw::open(path, false, slots, slot_bytes);
-        let mut left = raw.len() / slot_bytes as u64;
-        bytes += left * slot_bytes as u64;
+        raw.turn_to(path);
+        let mut left = raw.len() / bytes_at_once as u64;
+        bytes += left * bytes_at_once as u64;
         while left > 0 {
-            while left > 0
-                && let Some(slot) = raw.free()
-            {
+            while left > 0 && raw.in_flight() < in_flight && !raw.busy[slot] {
                 raw.read(slot);
-                left -= 1;
+                (left, slot) = (left - 1, (slot + 1) % slots);
             }
             raw.wait(|_| {});
         }
-        raw.settle();
     }
+    raw.settle();
     bytes as f64 / began.elapsed().as_secs_f64()
 }

@@ -89,12 +89,13 @@ impl ReadBuffers {
     /// A buffer of `len` bytes. Their content is undetermined.
     pub fn take(&mut self, len: usize) -> AlignedBuffer {
         let room = len.next_multiple_of(KEPT_ALIGN);
-        let is_free = |memory: &Rc<Memory>| memory.len() == room && Rc::strong_count(memory) == 1;
-        let memory = match self.kept.iter().position(is_free) {
-            Some(at) => self.kept.remove(at),
-            None => None,
-        };
-        let memory = match memory {
+        // What is somewhat longer serves too: lengths differ, and memory for each would be mapped again and again.
+        let fits = |memory: &Rc<Memory>| memory.len() >= room && memory.len() <= 2 * room;
+        let free = self.kept.iter().enumerate();
+        let free = free.filter(|(_, memory)| fits(memory) && Rc::strong_count(memory) == 1);
+        let best = free.min_by_key(|(_, memory)| memory.len());
+        let best = best.map(|(at, _)| at);
+        let memory = match best.and_then(|at| self.kept.remove(at)) {
             Some(memory) => {
                 self.kept_bytes -= memory.len();
                 memory
@@ -363,6 +364,22 @@ mod tests {
         let others: Vec<_> = (0..3).map(|_| buffers.take(70_000)).collect();
         assert!(buffers.kept_bytes <= 300_000);
         assert!(again.iter().all(|byte| *byte == 3) && others.len() == 3);
+    }
+
+    #[test]
+    fn a_read_buffer_that_is_somewhat_longer_serves_too() {
+        let mut buffers = ReadBuffers::new(1 << 20);
+        let long = buffers.take(256 << 10);
+        let longer = buffers.take(320 << 10);
+        let (at_long, at_longer) = (long.as_ptr(), longer.as_ptr());
+        drop((longer, long));
+        let again = buffers.take(200 << 10);
+        assert_eq!((again.as_ptr(), again.len()), (at_long, 200 << 10));
+        let again_longer = buffers.take(200 << 10);
+        assert_eq!(again_longer.as_ptr(), at_longer);
+        drop((again, again_longer));
+        let short = buffers.take(64 << 10);
+        assert!(short.as_ptr() != at_long && short.as_ptr() != at_longer);
     }
 
     #[test]

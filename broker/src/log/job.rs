@@ -568,9 +568,12 @@ impl Log {
             unreachable!("a segment does not go while queues take its index over")
         };
         let merges = segment.merged.is_some();
-        for row in meta.rows.iter().skip(*next).take(ROWS_PER_TURN) {
-            *next += 1;
-            if let Some(queue) = self.queues.find(&row.topic, row.queue_id) {
+        let end = meta.rows.len().min(*next + ROWS_PER_TURN);
+        let rows = &meta.rows[*next..end];
+        let found = self.queues.find_all(rows);
+        *next = end;
+        for (row, queue) in rows.iter().zip(found) {
+            if let Some(queue) = queue {
                 let queue = self.queues.get_mut(queue);
                 let taken = match merges {
                     true => queue.take_merged(meta.id, row),
