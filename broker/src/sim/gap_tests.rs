@@ -331,6 +331,9 @@ fn damage_and_go_on(seed: u64) -> u64 {
     world.work(80);
     for _ in 0..LIVES {
         world.work(40);
+        while world.kept.is_empty() {
+            world.work(20);
+        }
         world.crash();
         for _ in 0..=world.random.below(3) {
             world.damage();
