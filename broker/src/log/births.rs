@@ -6,18 +6,21 @@ use super::index::Row;
 use std::rc::Rc;
 
 /// Of the queues that there are, those born in a range of positions.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Births {
     /// In the order of topics and queue ids.
     born: Vec<(Rc<str>, i32, Position)>,
 }
 
-impl Births {
-    /// In the order of topics and queue ids.
-    pub fn push(&mut self, topic: &Rc<str>, queue_id: i32, born: Position) {
-        self.born.push((topic.clone(), queue_id, born));
+impl FromIterator<(Rc<str>, i32, Position)> for Births {
+    /// From topics, queue ids and where they were born, in the order of topics and queue ids.
+    fn from_iter<T: IntoIterator<Item = (Rc<str>, i32, Position)>>(born: T) -> Self {
+        let born = born.into_iter().collect();
+        Self { born }
     }
+}
 
+impl Births {
     /// Whether a row is of an earlier life of its queue than a record at `position` is, or one before it.
     pub fn are_between(&self, row: &Row, position: Position) -> bool {
         let key = (&*row.topic, row.queue_id);

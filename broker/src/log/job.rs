@@ -149,7 +149,7 @@ impl Job {
                 holes,
                 births,
             } => {
-                let sealed = seal(io, log_id, run, &holes, &births, SEAL_WAIT_MS).await;
+                let sealed = seal(io, log_id, run, &holes, births, SEAL_WAIT_MS).await;
                 Done::Seal(sealed.map(Box::new))
             }
             Work::Index {

@@ -78,7 +78,7 @@ impl<I: Io> Recovery<'_, I> {
         };
         let (log_id, holes) = (self.log.log_id, &self.log.holes);
         let births = self.log.queues.births(segment.start..segment.limit());
-        let built = seal(self.io, log_id, run, holes, &births, 0).await;
+        let built = seal(self.io, log_id, run, holes, births, 0).await;
         let meta = built.map_err(|error| match error {
             SealError::Io(error) => OpenError::Io(error),
             SealError::Damaged(position) => self.damaged(

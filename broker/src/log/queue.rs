@@ -337,16 +337,14 @@ impl Queues {
 
     /// Of the queues, those born within a range.
     pub fn births(&self, range: Range<Position>) -> Births {
-        let mut births = Births::default();
-        for (topic, queues) in &self.topics {
-            for &(queue_id, queue) in queues {
-                let born = self.get(queue).born;
-                if range.contains(&born) {
-                    births.push(topic, queue_id, born);
-                }
-            }
-        }
-        births
+        let all = self.topics.iter().flat_map(|(topic, queues)| {
+            let born = |&(queue_id, queue): &(i32, QueueRef)| (queue_id, self.get(queue).born);
+            let queues = queues.iter().map(born);
+            queues.map(move |(queue_id, born)| (topic, queue_id, born))
+        });
+        all.filter(|(_, _, born)| range.contains(born))
+            .map(|(topic, queue_id, born)| (topic.clone(), queue_id, born))
+            .collect()
     }
 
     /// The queues of an index's rows. Both are in the order of topics and queue ids, so one look-up finds many.

@@ -64,7 +64,7 @@ pub(super) async fn seal<I: Io>(
     log_id: u64,
     run: Run,
     holes: &[Hole],
-    births: &Births,
+    births: Births,
     pause_ms: u64,
 ) -> Result<Meta, SealError> {
     let Run {
@@ -72,7 +72,7 @@ pub(super) async fn seal<I: Io>(
     } = run;
     let mut reader = SegmentReader::open(io, segment, len, WINDOW_BYTES, 1).await?;
     let mut building = Building::new(segment, len, run.id.start());
-    building.births = births.clone();
+    building.births = births;
     let (mut window, mut crossed) = (0, false);
     while building.segment.end < end {
         let at = building.segment.end;
