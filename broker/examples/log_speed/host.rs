@@ -143,6 +143,9 @@ impl Host {
                 self.disk.completion(completion);
             }
         }
+        if self.disk.submit_reads(&mut self.ring) {
+            self.ring.turn().unwrap();
+        }
         self.disk.finished(&mut self.finished);
         for (id, result) in self.finished.drain(..) {
             self.log.write_done(id, result).unwrap();
@@ -272,7 +275,7 @@ impl Host {
 
     /// Waits until nothing is under way: segments are ready, full ones are sealed.
     pub async fn quiet(&mut self) {
-        let sealed = |log: &Log| log.sizes().segments_sealed + 1 == log.sizes().segments;
+        let sealed = |log: &Log| log.sizes().segments_sealed + 1 >= log.sizes().segments;
         while self.tasks_in_flight > 0 || self.log.sizes().segments_ready == 0 || !sealed(&self.log)
         {
             self.turn(|_| false).await;

@@ -10,6 +10,8 @@ use std::time::Instant;
 const LOG_BYTES: u64 = 512 << 20;
 /// Operations in flight and bytes of each; the quickest counts.
 const RAW_WAYS: [(usize, usize); 3] = [(2, 4 << 20), (4, 1 << 20), (8, 256 << 10)];
+/// What a consumer asks for at once unless told otherwise.
+const PULL_MESSAGES: usize = 32;
 /// Memory that a catch-up read's bytes lie in: the read cache, and what is read ahead.
 const READ_MEMORY_BYTES: usize = 24 << 20;
 
@@ -78,7 +80,7 @@ pub async fn scan(setting: &Setting) {
     report("scan of recovery", "MB/s", &rounds);
 }
 
-/// From the first message to the last, each of which is looked up and handed over as a consumer gets it.
+/// From the first message to the last, each of which is looked up and handed over as a consumer gets it: a pull a turn.
 pub async fn cold(setting: &Setting) {
     let mut host = filled(&setting.directory, LOG_BYTES).await;
     host.log.snapshot(StateWriter::default().finish());
@@ -96,24 +98,22 @@ pub async fn cold(setting: &Setting) {
         let began = Instant::now();
         while next < end {
             host.turn(|log| {
+                entries.clear();
+                match log.entries(queue, next, PULL_MESSAGES, &mut entries) {
+                    Ok(()) => {}
+                    Err(ReadMiss::Wanted(_)) => return false,
+                    Err(miss) => panic!("{miss:?}"),
+                }
                 let mut last = LastGroup::default();
-                loop {
-                    entries.clear();
-                    match log.entries(queue, next, 32, &mut entries) {
-                        Ok(()) if entries.is_empty() => return false,
-                        Ok(()) => {}
+                for entry in &entries {
+                    match log.record_after(&mut last, entry.position, entry.size) {
+                        Ok(record) => bytes += record.len(),
                         Err(ReadMiss::Wanted(_)) => return false,
                         Err(miss) => panic!("{miss:?}"),
                     }
-                    for entry in &entries {
-                        match log.record_after(&mut last, entry.position, entry.size) {
-                            Ok(record) => bytes += record.len(),
-                            Err(ReadMiss::Wanted(_)) => return false,
-                            Err(miss) => panic!("{miss:?}"),
-                        }
-                        next += 1;
-                    }
+                    next += 1;
                 }
+                !entries.is_empty()
             })
             .await;
         }

@@ -190,6 +190,14 @@ impl ColdReads {
         self.pending.len()
     }
 
+    /// Bytes that may be read ahead: with what is on its way, and what nobody has asked for since it arrived, half of the cache.
+    pub fn room_ahead(&self) -> usize {
+        let pending = self.pending.iter().map(|pending| pending.len);
+        let untouched = self.pieces.values().filter(|piece| !piece.touched);
+        let ahead: usize = pending.chain(untouched.map(|piece| piece.len)).sum();
+        (self.cache_bytes / 2).saturating_sub(ahead)
+    }
+
     /// Has a piece read, unless it is here or on its way.
     pub fn read_ahead(&mut self, place: Place, len: usize) {
         if self.pieces.get(&place).is_none_or(|piece| piece.len < len) {
@@ -217,12 +225,17 @@ impl ColdReads {
             len,
             lead,
         });
-        self.wanted.push_back(ReadOp {
+        let read = ReadOp {
             id,
             file,
             offset,
             len: aligned,
-        });
+        };
+        match place {
+            // Few, and who waits for one can do nothing with all the chunks that were read ahead.
+            Place::Pages { .. } => self.wanted.push_front(read),
+            Place::Chunk { .. } => self.wanted.push_back(read),
+        }
         id
     }
 

@@ -51,14 +51,15 @@ impl Log {
         self.sealed_entries(part.index, slot, end, out)
     }
 
-    /// Has the next block of pages read for a reader that is in the second half of one, if entries before `end` lie in it.
+    /// Has the next block of pages read for a reader of one, if entries before `end` lie in it: chunks are read further ahead
+    /// than half a block reaches.
     fn read_ahead_entries(&mut self, index: IndexId, slot: u32, end: u32) {
         let Some(layout) = self.segments.layout(index) else {
             return;
         };
         let (here, last) = (layout.entry(slot).0, layout.entry(end.saturating_sub(1)).0);
         let page = (here / BLOCK_PAGES + 1) * BLOCK_PAGES;
-        if last >= page && here % BLOCK_PAGES >= BLOCK_PAGES / 2 {
+        if last >= page {
             let len = BLOCK_PAGES.min(layout.pages() - page) as usize * PAGE_BYTES;
             self.cold.read_ahead(Place::Pages { page, index }, len);
         }

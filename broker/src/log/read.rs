@@ -1,7 +1,8 @@
 //! Records: from the tail buffers when they are in memory, otherwise through reads that the host runs.
 //!
 //! Cold bytes are read in chunks, and every group is checked as a whole before anything of it is given out. A reader that
-//! goes from chunk to chunk has the next ones read ahead.
+//! goes from chunk to chunk has the next ones read ahead: the more the further it has come, so that the device has several
+//! long reads at a time, as far as all that was read ahead and not asked for yet takes half of the cache at most.
 
 use super::alone::AloneReads;
 use super::cold::{Asked, Place};
@@ -9,8 +10,10 @@ use super::group::records;
 use super::stored::Stored;
 use super::{IoError, Log, Position, ReadBuffer, ReadFailure, ReadId, ReadMiss, ReadOp, Slice};
 
-/// Chunks that are read ahead of a sequential reader.
-const READ_AHEAD: usize = 4;
+/// Chunks that are asked for together: they go to the device as one read.
+const TOGETHER: usize = 4;
+/// Chunks in a row that a reader has gone through from which on it gets the longest read-ahead, of so many times [`TOGETHER`].
+const FAR: usize = 5;
 
 /// The group from disk that a reader has just read a record of: where its next one most likely is.
 #[derive(Default)]
@@ -138,23 +141,44 @@ impl Log {
 
     /// Has the next chunks read if the one at `start` was come to from the one before.
     fn read_ahead_after(&mut self, start: Position, end: Position) {
-        let before = start
-            .checked_sub(1)
-            .and_then(|before| self.chunk_at(before));
-        if !before.is_some_and(|(place, ..)| self.cold.was_touched(place)) {
-            return;
-        }
+        let most = self.chunks_gone_through(start) * TOGETHER;
         let tail_start = self.tail.start().unwrap_or(self.durable);
-        let mut next = end;
-        for _ in 0..READ_AHEAD {
-            match self.chunk_at(next) {
-                Some((place, start, end)) if end <= tail_start => {
-                    self.cold.read_ahead(place, (end - start) as usize);
-                    next = end;
+        let mut room = self.cold.room_ahead();
+        let (mut next, mut missing, mut is_near) = (end, Vec::new(), false);
+        for number in 0..most {
+            let chunk = self.chunk_at(next).filter(|(_, _, end)| *end <= tail_start);
+            let Some((place, start, end)) = chunk else {
+                break;
+            };
+            let len = (end - start) as usize;
+            if !self.cold.is_asked(place, len) {
+                // The nearest ones at least, whatever others have on their way.
+                if number >= TOGETHER && room < len {
+                    break;
                 }
-                _ => return,
+                room = room.saturating_sub(len);
+                missing.push((place, len));
+                is_near |= number < TOGETHER;
+            }
+            next = end;
+        }
+        if is_near || missing.len() >= TOGETHER {
+            for (place, len) in missing {
+                self.cold.read_ahead(place, len);
             }
         }
+    }
+
+    /// How many chunks in a row before `start` were asked for, up to [`FAR`].
+    fn chunks_gone_through(&self, mut start: Position) -> usize {
+        for count in 0..FAR {
+            let before = start.checked_sub(1).and_then(|at| self.chunk_at(at));
+            match before {
+                Some((place, before, _)) if self.cold.was_touched(place) => start = before,
+                _ => return count,
+            }
+        }
+        FAR
     }
 
     /// The next read to run.

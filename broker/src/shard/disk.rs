@@ -37,7 +37,7 @@ use crate::ring::{Completion, Owner, Ring, Token, Waker};
 /// Background operations in flight at once: enough to keep the device busy, few enough to leave it to commits.
 const BACKGROUND_IN_FLIGHT: usize = 8;
 /// Reads of the log in flight at once while nothing is committed.
-const READS_IN_FLIGHT: usize = 8;
+const READS_IN_FLIGHT: usize = 12;
 /// A commit has to wait for the reads that are in the device before it: while there are commits, one read at a time.
 const READS_BESIDE_COMMITS: usize = 1;
 /// For so long after a group was handed over, more are expected.
@@ -291,8 +291,15 @@ impl Disk {
             queue.short_in_flight += 1;
             queue.push(slot, ring);
         }
+        drop(queue);
+        self.submit_reads(ring);
+    }
+
+    /// Hands the reads of the log to the ring that may be under way now; whether there are any.
+    pub fn submit_reads(&self, ring: &mut Ring) -> bool {
+        let mut queue = self.inner.queue.borrow_mut();
         if queue.reads.is_empty() {
-            return;
+            return false;
         }
         let commits = queue
             .committed
@@ -302,12 +309,14 @@ impl Disk {
         } else {
             READS_IN_FLIGHT
         };
+        let before = queue.reads_in_flight;
         while queue.reads_in_flight < most
             && let Some(slot) = queue.reads.pop_front()
         {
             queue.reads_in_flight += 1;
             queue.push(slot, ring);
         }
+        queue.reads_in_flight > before
     }
 
     /// Takes one completion of [`Owner::Disk`].

@@ -379,6 +379,10 @@ impl Host {
             }
         }
         self.completions = completions;
+        // The device has the next reads while what these have brought is checked.
+        if self.disk.submit_reads(&mut self.ring) {
+            self.ring.turn().map_err(ShardError::Ring)?;
+        }
         self.net.turn(&mut self.ring, &mut self.broker);
         self.take_writes();
         self.take_reads();

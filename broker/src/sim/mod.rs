@@ -29,6 +29,9 @@ mod model;
 mod options;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
+mod read_ahead_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod seeds;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
