@@ -7,6 +7,18 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 
 use crate::record::Host;
 
+/// The two digits of each byte.
+const HEX_PAIRS: [[u8; 2]; 256] = {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [HEX[byte >> 4], HEX[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
 /// The text of an id: 32 upper-case hexadecimal digits, or 56 where it holds an IPv6 address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct IdText {
@@ -26,11 +38,9 @@ impl IdText {
     }
 
     fn from_bytes(bytes: &[u8]) -> Self {
-        const HEX: &[u8; 16] = b"0123456789ABCDEF";
         let mut digits = [0; 56];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-            pair[0] = HEX[usize::from(byte >> 4)];
-            pair[1] = HEX[usize::from(byte & 15)];
+        for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(bytes) {
+            *pair = HEX_PAIRS[usize::from(*byte)];
         }
         Self {
             digits,
