@@ -240,13 +240,8 @@ impl TailBuffer {
         self.extend(len).fill(0);
     }
 
-    /// Fills the oldest unsealed header: `fill(header, rest)`, where `rest` is what follows it up to `end`.
-    pub fn seal(
-        &mut self,
-        header_len: usize,
-        end: usize,
-        fill: impl FnOnce(&mut [u8], &[u8]),
-    ) -> Slice {
+    /// Fills the oldest unsealed header, and gives it with what follows it up to `end`.
+    pub fn seal(&mut self, header_len: usize, end: usize, fill: impl FnOnce(&mut [u8])) -> Slice {
         let Some(start) = self.unsealed.pop_front() else {
             panic!("no group to seal")
         };
@@ -254,9 +249,7 @@ impl TailBuffer {
         assert!(start + header_len <= end && end <= next);
         // SAFETY: no view covers an unsealed header, and this one was unsealed until now.
         let header = unsafe { self.memory.bytes_mut(start..start + header_len) };
-        // SAFETY: below `written` and in no header: written no more.
-        let rest = unsafe { self.memory.bytes(start + header_len..end) };
-        fill(header, rest);
+        fill(header);
         self.slice(start..end)
     }
 
@@ -311,10 +304,7 @@ mod tests {
         buffer.begin(64);
         buffer.extend(1).copy_from_slice(b"x");
         assert_eq!(&*first, b"abc");
-        let sealed = buffer.seal(64, 512, |header, rest| {
-            header.fill(7);
-            assert_eq!(&rest[..5], b"abcde");
-        });
+        let sealed = buffer.seal(64, 512, |header| header.fill(7));
         assert_eq!(sealed.len(), 512);
         assert_eq!(sealed[63], 7);
         assert_eq!(&sealed[64..70], b"abcde\0");

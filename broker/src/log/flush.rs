@@ -7,12 +7,12 @@
 //! A failed write stops the log for good: what came after it can never be acknowledged.
 
 use super::append::OpenGroup;
-use super::group::{self, GroupHeader};
+use super::group::{self, GroupHeader, HEADER_BYTES, Rest};
 use super::{FlushMode, IoError, Log, LogFailure, Position, SegmentId, WriteId, WriteOp};
 use std::collections::VecDeque;
 
 /// A group that takes no further record.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Closed {
     start: Position,
     end: Position,
@@ -20,6 +20,7 @@ pub(super) struct Closed {
     length: u32,
     records: u32,
     newest_ms: i64,
+    rest: Rest,
 }
 
 #[derive(Debug)]
@@ -67,8 +68,8 @@ impl Log {
             .closed
             .pop_front_if(|group| group.end <= bound)?;
         let header = self.header(&group);
-        let bytes = self.tail.seal(group.start, group.end, |out, rest| {
-            group::seal(&header, out, rest)
+        let bytes = self.tail.seal(group.start, group.end, |out| {
+            group::seal(&header, out, &group.rest)
         });
         let Some(segment) = self.segments.at(group.start) else {
             unreachable!("a group lies in a segment")
@@ -204,6 +205,11 @@ impl Log {
         let end = open
             .end
             .next_multiple_of(u64::from(self.options.block_bytes));
+        let header_bytes = HEADER_BYTES as u64;
+        let rest_len = (end - open.start - header_bytes) as usize;
+        let Some(rest) = self.tail.bytes(open.start + header_bytes, rest_len) else {
+            unreachable!("what was appended is in memory")
+        };
         let closed = Closed {
             start: open.start,
             end,
@@ -211,6 +217,8 @@ impl Log {
             length: (open.end - open.start) as u32,
             records: open.records,
             newest_ms: self.newest_ms,
+            // Now, for the device must not wait for it between two groups.
+            rest: Rest::of(&rest),
         };
         let segment = self.segments.newest_mut();
         assert!(end <= segment.limit(), "a group never spans segments");

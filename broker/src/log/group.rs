@@ -78,8 +78,25 @@ pub enum NoGroup {
     Checksum,
 }
 
-/// Fills in the header. `rest` is what follows it, padding included.
-pub(super) fn seal(header: &GroupHeader, out: &mut [u8], rest: &[u8]) {
+/// What of a group's checksum is known before its header is.
+#[derive(Clone, Debug)]
+pub(super) struct Rest {
+    crc: crc32fast::Hasher,
+    len: usize,
+}
+
+impl Rest {
+    /// Of what follows the header, padding included.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(bytes);
+        let len = bytes.len();
+        Self { crc, len }
+    }
+}
+
+/// Fills in the header.
+pub(super) fn seal(header: &GroupHeader, out: &mut [u8], rest: &Rest) {
     let mut encoded = Encoded {
         magic: MAGIC.into(),
         crc: 0.into(),
@@ -93,10 +110,10 @@ pub(super) fn seal(header: &GroupHeader, out: &mut [u8], rest: &[u8]) {
         padded: header.padded.into(),
         records: header.records.into(),
     };
-    assert_eq!(rest.len() + HEADER_BYTES, header.padded as usize);
+    assert_eq!(rest.len + HEADER_BYTES, header.padded as usize);
     let mut crc = crc32fast::Hasher::new();
     crc.update(&encoded.as_bytes()[8..]);
-    crc.update(rest);
+    crc.combine(&rest.crc);
     encoded.crc = crc.finalize().into();
     out.copy_from_slice(encoded.as_bytes());
 }
@@ -241,7 +258,7 @@ mod tests {
             records: records.len() as u32,
         };
         let mut out = vec![0; HEADER_BYTES];
-        seal(&header, &mut out, &rest);
+        seal(&header, &mut out, &Rest::of(&rest));
         out.extend(rest);
         out
     }

@@ -630,7 +630,7 @@ impl<I: Io> Recovery<'_, I> {
         };
         let mut bytes = AlignedBuffer::zeroed(block as usize);
         let (out, rest) = bytes.split_at_mut(HEADER_BYTES);
-        group::seal(&header, out, rest);
+        group::seal(&header, out, &group::Rest::of(rest));
         let segment = self.log.segments.newest_mut();
         let file = self.io.open(&segment.id().file_name()).await?;
         self.io

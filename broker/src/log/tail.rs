@@ -90,12 +90,7 @@ impl TailBuffers {
     }
 
     /// Seals the group at `start..end`.
-    pub fn seal(
-        &mut self,
-        start: Position,
-        end: Position,
-        fill: impl FnOnce(&mut [u8], &[u8]),
-    ) -> Slice {
+    pub fn seal(&mut self, start: Position, end: Position, fill: impl FnOnce(&mut [u8])) -> Slice {
         let Some(at) = self.find(start) else {
             panic!("a group that is not durable is in memory")
         };
