@@ -142,6 +142,9 @@ impl Log {
     /// Has the next chunks read if the one at `start` was come to from the one before.
     fn read_ahead_after(&mut self, start: Position, end: Position) {
         let most = self.chunks_gone_through(start) * TOGETHER;
+        if most == 0 {
+            return;
+        }
         let tail_start = self.tail.start().unwrap_or(self.durable);
         let mut room = self.cold.room_ahead();
         let (mut next, mut missing, mut is_near) = (end, Vec::new(), false);
