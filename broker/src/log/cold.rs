@@ -380,3 +380,35 @@ fn pages(bytes: &[u8], log_id: u64, index: IndexId, first: u32) -> Vec<Extent> {
     };
     bytes.chunks(PAGE_BYTES).enumerate().map(sound).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn index_pages_are_read_before_chunks() {
+        let mut cold = ColdReads::new(1 << 20);
+        for start in [0, 4096] {
+            cold.read_ahead(Place::Chunk { start, segment: 0 }, 4096);
+        }
+        let index = IndexId::whole(0);
+        cold.read_ahead(Place::Pages { page: 0, index }, PAGE_BYTES);
+        let files: Vec<_> = std::iter::from_fn(|| cold.next_read())
+            .map(|read| (read.file, read.offset))
+            .collect();
+        let segment = FileId::Segment(SegmentId(0));
+        let expected = [(FileId::Index(index), 0), (segment, 0), (segment, 4096)];
+        assert_eq!(files, expected);
+    }
+
+    #[test]
+    fn what_is_on_its_way_leaves_less_room_ahead() {
+        let mut cold = ColdReads::new(16384);
+        let chunk = |start| Place::Chunk { start, segment: 0 };
+        assert_eq!(cold.room_ahead(), 8192);
+        cold.read_ahead(chunk(0), 4096);
+        assert_eq!(cold.room_ahead(), 4096);
+        cold.read_ahead(chunk(4096), 8192);
+        assert_eq!(cold.room_ahead(), 0);
+    }
+}

@@ -38,18 +38,14 @@ fn reads_for(host: &mut LogHost, position: Position) -> usize {
     host.take_reads().len()
 }
 
-/// How many reads of chunks each message brought about that it was not in itself: the reader goes from the first on.
-fn reads_ahead(host: &mut LogHost, positions: &[Position]) -> Vec<usize> {
-    let reads = positions.iter().map(|&position| reads_for(host, position));
-    reads.collect()
-}
-
 #[test]
 fn a_reader_gets_more_and_more_ahead_and_several_chunks_at_a_time() {
     let (mut host, positions) = filled(16 << 20);
     // Five groups of 64 KiB make a chunk.
-    let reads = reads_ahead(&mut host, &positions[..60]);
-    let of_chunks: Vec<usize> = reads.chunks(5).map(|chunk| chunk.iter().sum()).collect();
+    let chunks = positions[..60].chunks(5);
+    let of_chunks: Vec<usize> = chunks
+        .map(|chunk| chunk.iter().map(|&at| reads_for(&mut host, at)).sum())
+        .collect();
     assert_eq!(of_chunks[0], 1, "{of_chunks:?}");
     assert_eq!(of_chunks[1], 1 + 4, "{of_chunks:?}");
     assert!(
@@ -70,13 +66,10 @@ fn a_reader_gets_more_and_more_ahead_and_several_chunks_at_a_time() {
 fn what_is_ahead_takes_half_of_the_cache_and_a_few_chunks_more() {
     let (mut host, positions) = filled(2 << 20);
     for (number, &position) in positions[..150].iter().enumerate() {
-        let before = host.log.sizes().read_memory_bytes;
         let reads = reads_for(&mut host, position);
         assert!(reads <= 8, "{reads} reads for message {number}");
-        assert!(
-            host.log.sizes().read_memory_bytes <= (2 << 20) + (4 << 20),
-            "{before}"
-        );
+        let memory_bytes = host.log.sizes().read_memory_bytes;
+        assert!(memory_bytes <= (2 << 20) + (4 << 20), "{memory_bytes}");
     }
 }
 
