@@ -13,11 +13,11 @@
 //! The way of a record: `append` (position and offset, into `tail`'s buffer) -> `flush` (group, checksum, window, durable)
 //! -> `queue` (visible) -> `read`, `lookup`, `keys`; in the background `gather`, `job`, `seal`, `merge`, `retire`; at start `recovery`, `load`.
 //!
-//! Memory: tail buffers, the larger of `tail_cache_bytes` and `max_unflushed_bytes`, and two buffers; `read_cache_bytes`; 24
-//! bytes for each record of groups that are in no index yet; 28 more for each and 8 for each of its keys, up to
-//! `index_memory_bytes` and once more while the index before is written; 4 more for each record while an index is written; 24
-//! bytes for each queue and index that has records of it; about 210 bytes for a queue; 4 bytes for each 256 KiB of log; 16
-//! bytes for each key of groups that are in no index once somebody has searched by key.
+//! Memory: tail buffers, the larger of `tail_cache_bytes` and `max_unflushed_bytes`, and two buffers; `read_cache_bytes`, half of it
+//! more for reads that are under way, and 4 MiB; 24 bytes for each record of groups that are in no index yet; 28 more for each and 8
+//! for each of its keys, up to `index_memory_bytes` and once more while the index before is written; 4 more for each record while
+//! an index is written; 24 bytes for each queue and index that has records of it; about 210 bytes for a queue; 4 bytes for each
+//! 256 KiB of log; 16 bytes for each key of groups that are in no index once somebody has searched by key.
 //!
 //! Offsets of a queue have gaps where [`Log::queue_at`] made it go on elsewhere, and where damage was passed over (`hole`).
 //!
